@@ -1,0 +1,1 @@
+"""Real servers on loopback, and a proxy that breaks the links to them."""

@@ -1,0 +1,1 @@
+"""One real server process on loopback: started, watched, killed, paused."""

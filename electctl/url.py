@@ -1,0 +1,166 @@
+"""Backend URLs: parsed once, strictly, and shown without secrets."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+from electctl.errors import ConfigError, UsageError
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.\-]*\Z")
+_SECRET_OPTIONS = frozenset({"password", "secret", "token", "sentinel_password"})
+MASK = "***"
+
+
+@dataclass(frozen=True, slots=True)
+class BackendURL:
+    """``scheme://[user[:password]@]host[:port][,host[:port]…][/path][?option=value&…]``.
+
+    ``hosts`` holds (host, port) pairs, port None where none was given. ``path`` has no leading
+    slash. Hosts may be IPv6 in brackets. A ``password_file`` option names a file that holds the
+    password; the environment variable ELECTCTL_PASSWORD is used when the URL has a user or none
+    and no password of its own.
+    """
+
+    scheme: str
+    hosts: tuple[tuple[str, int | None], ...] = ()
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    path: str = ""
+    options: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> BackendURL:
+        """Parse ``text``. Raises UsageError, never showing a password."""
+        scheme, colon, rest = text.partition(":")
+        if not colon or not _SCHEME.match(scheme):
+            # The text may be a bare "user:secret@host": say nothing of what it holds.
+            raise UsageError(
+                "a backend URL starts with its scheme, as in redis://127.0.0.1:6379/0",
+                hint="electctl backends lists the schemes",
+            )
+        if any(ch.isspace() or ord(ch) < 32 for ch in text):
+            raise UsageError(
+                f"the {scheme} URL has white space or control characters in it",
+                hint="write them as %20 and so on",
+            )
+        if rest and not rest.startswith("//"):
+            raise UsageError(
+                f"{scheme}: must be followed by //", hint=f"as in {scheme}://host:port"
+            )
+        authority, slash, tail = rest[2:].partition("/")
+        path, query_mark, query = tail.partition("?")
+        if not slash:
+            authority, query_mark, query = authority.partition("?")
+            path = ""
+        user, password, hosts = _authority(scheme, authority)
+        options = _options(scheme, query) if query_mark else {}
+        if "password_file" in options:
+            password = _read_password(options.pop("password_file"), password)
+        elif password is None:
+            password = os.environ.get("ELECTCTL_PASSWORD") or None
+        return cls(scheme, hosts, user, password, unquote(path), options)
+
+    def check_options(self, known: dict[str, str]) -> None:
+        """Raise UsageError, with the nearest known name, if an option is not in ``known``."""
+        for name in self.options:
+            if name not in known:
+                near = get_close_matches(name, known, 1)
+                hint = (
+                    f"did you mean {near[0]}?"
+                    if near
+                    else (f"it knows {', '.join(sorted(known))}" if known else "it has none")
+                )
+                raise UsageError(f"{self.scheme}:// has no option {name!r}", hint=hint)
+
+    def masked(self) -> str:
+        """For people: a password is shown as ``***``."""
+        return replace(self, password=MASK if self.password else None)._text(mask=True)
+
+    def without_password(self) -> str:
+        """For the environment of a command: still a valid URL, no secret in it."""
+        options = {k: v for k, v in self.options.items() if k not in _SECRET_OPTIONS}
+        return replace(self, password=None, options=options)._text()
+
+    def __str__(self) -> str:
+        return self.masked()
+
+    def _text(self, *, mask: bool = False) -> str:
+        user = quote(self.user or "", safe="")
+        if self.password:
+            user += ":" + (MASK if mask else quote(self.password, safe=""))
+        hosts = ",".join(_host_text(host, port) for host, port in self.hosts)
+        text = f"{self.scheme}://{user + '@' if user else ''}{hosts}"
+        if self.path:
+            text += "/" + quote(self.path, safe="/")
+        if self.options:
+            shown = {
+                k: MASK if mask and k in _SECRET_OPTIONS else v for k, v in self.options.items()
+            }
+            text += "?" + urlencode(shown, safe="/*,:")
+        return text
+
+
+def _host_text(host: str, port: int | None) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return shown if port is None else f"{shown}:{port}"
+
+
+def _authority(
+    scheme: str, text: str
+) -> tuple[str | None, str | None, tuple[tuple[str, int | None], ...]]:
+    userinfo, at, hostlist = text.rpartition("@")
+    user: str | None = None
+    password: str | None = None
+    if at:
+        name, colon, secret = userinfo.partition(":")
+        user = unquote(name) or None
+        password = unquote(secret) if colon and secret else None
+    if not hostlist:
+        return user, password, ()
+    return user, password, tuple(_host(scheme, item) for item in hostlist.split(","))
+
+
+def _host(scheme: str, text: str) -> tuple[str, int | None]:
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@/]+))(?::(\d+))?", text)
+    if not match:
+        raise UsageError(
+            f"the {scheme} URL has a host that is not host or host:port",
+            hint="IPv6 addresses go in brackets, several hosts are separated by commas, "
+            "and @ : / in a password are written %40 %3A %2F",
+        )
+    port = int(match[3]) if match[3] else None
+    if port is not None and not 0 < port < 65536:
+        raise UsageError(f"port {port} is not between 1 and 65535", hint="host:port")
+    return match[1] or match[2], port
+
+
+def _options(scheme: str, query: str) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True)
+    except ValueError:
+        raise UsageError(
+            f"the options of the {scheme} URL are not name=value pairs joined by &",
+            hint=f"as in {scheme}://host:port?name=value",
+        ) from None
+    options = dict(pairs)
+    if len(options) != len(pairs):
+        raise UsageError(f"an option of the {scheme} URL is given twice", hint="give it once")
+    return options
+
+
+def _read_password(path: str, password: str | None) -> str:
+    if password is not None:
+        raise UsageError(
+            "the URL has both a password and a password_file", hint="leave one of them out"
+        )
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"password file {path} cannot be read: {error}", hint="is it there, and readable?"
+        ) from None
