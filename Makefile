@@ -1,0 +1,58 @@
+# make demo   an election, a killed leader, a fail-over and a verdict, on real servers
+# make test   installs what the tests need, servers included, and runs them all
+# make lint   ruff and mypy --strict
+# make bench  measurements; nothing is asserted
+# make outside ROUNDS=20   exclusion measured from outside the program, under every fault
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ROUNDS ?= 20
+
+# program:package pairs, all from Debian
+SERVERS := redis-server:redis-server redis-sentinel:redis-sentinel openssl:openssl
+
+.PHONY: demo test lint bench outside servers clean
+
+demo: $(VENV)/installed servers
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/developed servers
+	$(BIN)/pytest
+
+lint: $(VENV)/developed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/developed servers
+	$(BIN)/python -m benchmarks
+
+outside: $(VENV)/developed servers
+	$(BIN)/python -m benchmarks.outside --rounds $(ROUNDS)
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/developed: $(VENV)/installed pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+# Installs the missing ones; says what to install where there is no apt-get or no right to use it.
+servers:
+	@missing=; for pair in $(SERVERS); do \
+	  PATH=$$PATH:/usr/sbin:/sbin command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	  command -v apt-get >/dev/null || { echo "please install:$$missing" >&2; exit 69; }; \
+	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  echo "installing$$missing"; \
+	  { $$sudo apt-get update -qq && \
+	    $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	  } >/tmp/electctl-apt.log 2>&1 || { tail -20 /tmp/electctl-apt.log >&2; exit 69; }; \
+	fi
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
