@@ -106,8 +106,9 @@ class Leadership:
         self._released = False
         with self._wake:
             self._carry_out(self._lease.start(now()))
-        for name, target in (("lease", self._run), ("renew", self._renew)):
-            threading.Thread(target=target, name=f"electctl-{name}", daemon=True).start()
+        self._renewer = threading.Thread(target=self._renew, name="electctl-renew", daemon=True)
+        self._renewer.start()
+        threading.Thread(target=self._run, name="electctl-lease", daemon=True).start()
 
     # What needs no thread ------------------------------------------------------------------------
 
@@ -149,6 +150,8 @@ class Leadership:
         except ElectctlError as error:
             self.release_error = error
         finally:
+            # A renewal that is under way still uses what close() takes away.
+            self._renewer.join(self.timing.request_timeout)
             self.candidacy.close()
 
     def __enter__(self) -> Self:

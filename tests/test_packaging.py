@@ -70,7 +70,7 @@ def test_no_module_of_the_core_names_a_backend_package() -> None:
 @pytest.mark.slow
 def test_the_wheel_holds_core_backends_and_schemas_and_nothing_else(tmp_path: Path) -> None:
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT],
+        [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", tmp_path, ROOT],
         check=True,
         capture_output=True,
     )
