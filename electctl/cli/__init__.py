@@ -1,0 +1,1 @@
+"""The command line. docs/cli-conventions.md says how a command is written."""
