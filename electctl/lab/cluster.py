@@ -2,48 +2,131 @@
 
 A backend implements :class:`Cluster` in its ``lab.py`` (named by ``Plugin.lab``), on top of
 :class:`electctl.lab.server.Server`. Tests, drills and ``electctl lab`` all start servers this way
-and no other.
+and no other. What this does not guarantee: that the servers share more than a machine; there is one
+kernel, one disk and one clock under all of them.
 """
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
-if TYPE_CHECKING:
-    from electctl.lab.server import Server
+from electctl.errors import Unreachable, UsageError
+from electctl.lab.ports import HeldPort
+from electctl.lab.server import Server
 
 
 class Cluster(ABC):
     """Servers of one scheme under ``home``, a directory of their own.
 
-    Entering starts them and waits until they answer; leaving stops them and keeps ``home``.
-    Raises MissingDependency with the Debian package to install when a program is not there.
+    Entering starts them and waits until they answer; leaving stops them and keeps ``home``, and a
+    cluster made on it again has the same data and the same ports. ``scheme`` is the URL scheme that
+    was asked for, where a class serves several. Raises UsageError on a node count that is not in
+    ``node_counts``.
+
+    A subclass implements :meth:`configure`, :meth:`url_for` and, where servers that answer are not
+    yet a cluster, :meth:`settle`.
     """
 
     #: Node counts that make sense, the default first.
     node_counts: ClassVar[tuple[int, ...]] = (1,)
 
-    def __init__(self, home: Path, nodes: int = 1) -> None:
+    def __init__(self, home: Path, nodes: int | None = None, *, scheme: str = "") -> None:
         self.home = home
-        self.nodes = nodes
+        self.nodes = self.node_counts[0] if nodes is None else nodes
+        self.scheme = scheme
         self.servers: list[Server] = []
+        self._ports: dict[str, HeldPort] = {}
+        if self.nodes not in self.node_counts:
+            counts = ", ".join(map(str, sorted(self.node_counts)))
+            raise UsageError(
+                f"{self.nodes} is not a number of nodes for this scheme", hint=f"one of {counts}"
+            )
 
     @abstractmethod
-    def start(self) -> None:
-        """Start every server and wait until the cluster answers. Idempotent."""
+    def configure(self) -> None:
+        """Write what configuration the servers need and append them to ``self.servers``.
+
+        Called once, before the first start. Starts nothing. Ports come from :meth:`port`,
+        programs from :func:`electctl.lab.server.find_program` (MissingDependency).
+        """
+
+    @abstractmethod
+    def url_for(self, addresses: Sequence[tuple[str, int]]) -> str:
+        """The backend URL for clients that reach the :attr:`entrances` at ``addresses``.
+
+        These are the servers' own addresses, or those of proxies in front of them, in order.
+        """
+
+    def settle(self) -> None:  # noqa: B027  (most schemes have nothing to wait for)
+        """Wait until the servers, which all answer, are one cluster (quorum, replication).
+
+        Raises Unreachable when they do not get there.
+        """
 
     @property
-    @abstractmethod
+    def entrances(self) -> list[Server]:
+        """The servers that clients connect to."""
+        return self.servers
+
+    @property
     def url(self) -> str:
-        """The backend URL of the running cluster."""
+        """The backend URL of the cluster, straight to its servers."""
+        return self.url_for([server.address for server in self.entrances])
+
+    def port(self, name: str) -> int:
+        """The port of that name: free, held for as long as this object lives, kept over restarts.
+
+        Raises Unreachable if the port that it had before is taken now.
+        """
+        if name not in self._ports:
+            book = self.home / "ports.json"
+            known = json.loads(book.read_text()) if book.exists() else {}
+            try:
+                self._ports[name] = HeldPort(known.get(name, 0))
+            except OSError as error:
+                raise Unreachable(
+                    f"port {known[name]} of {name} is taken: {error.strerror}",
+                    hint=f"end what listens there, or remove {self.home}",
+                ) from error
+            known[name] = self._ports[name].number
+            self.home.mkdir(parents=True, exist_ok=True)
+            book.write_text(json.dumps(known))
+        return self._ports[name].number
+
+    def start(self) -> None:
+        """Start every server that is not alive and wait until the cluster answers. Idempotent.
+
+        If one cannot start, all are stopped and its error is raised.
+        """
+        if not self.servers:
+            self.configure()
+        started = [server for server in self.servers if not server.alive]
+        try:
+            # Members of a quorum answer only when the others run: all are started, then waited for.
+            for server in started:
+                server.spawn()
+            for server in started:
+                server.wait_ready()
+            self.settle()
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Stop every server; what they stored stays in ``home``."""
-        for server in self.servers:
+        for server in reversed(self.servers):
             server.stop()
+
+    def close(self) -> None:
+        """Stop every server and let go of the ports."""
+        self.stop()
+        for held in self._ports.values():
+            held.release()
 
     def __enter__(self) -> Self:
         self.start()
@@ -55,4 +138,4 @@ class Cluster(ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
+        self.close()
