@@ -1,0 +1,1 @@
+"""Runs a command only while leading."""

@@ -1,0 +1,327 @@
+"""The guardian process: the command's parent, its subreaper, and a dead-man's switch.
+
+What this does not guarantee: anything while the guardian itself is stopped (everything stopped
+together, a paused machine); the death of a process of another user or in uninterruptible sleep.
+Away from Linux only the command's process group is signalled, and what leaves it is lost.
+
+It is forked from electctl without exec and shares no thread, socket or client library with it. It
+needs nobody to tell it when time is up, and it never waits for electctl. It has all signals
+blocked, so nothing but SIGKILL ends it and nothing but SIGSTOP stops it.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import selectors
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from electctl.campaign import prctl, tree
+from electctl.campaign.channel import (
+    CannotStart,
+    Channel,
+    Exited,
+    Started,
+    TreeGone,
+    shell_status,
+    to_message,
+)
+from electctl.clock import now
+
+#: The longest sleep while a command runs, in seconds. select(2) sleeps on a clock that stops in
+#: suspend, the deadlines do not; so after a resume they are looked at within this time.
+_NAP = 0.1
+
+#: Pause between attempts to kill what would not die, doubled up to _NAP.
+_RETRY = 0.005
+
+
+@dataclass(slots=True)
+class _Command:
+    """The command in progress, from fork to the last reaped descendant."""
+
+    pid: int
+    name: str
+    #: Tells the error number of a failed exec; closed by one that succeeds. None once read.
+    exec_pipe: int | None
+    failure: CannotStart | None = None
+    exited: bool = False
+    #: A clock reading: asked to stop by then, whatever the deadlines say.
+    stop_by: float = math.inf
+    #: Who has had SIGTERM. A second one means "hurry" to some programs.
+    terminated: set[tree.Key] = field(default_factory=set)
+    terminating: bool = False
+    sweeping: bool = False
+    next_kill: float = -math.inf
+    pause: float = _RETRY
+
+
+def run(channel: Channel, parent: int) -> None:
+    """Be the guardian until electctl (process ``parent``) says goodbye or is gone.
+
+    All signals are blocked already by the caller, before the fork.
+    """
+    os.setsid()
+    _close_all_but(channel.fileno())
+    prctl.become_subreaper()
+    prctl.set_name("leadguard")
+    _Guard(channel, parent).serve()
+
+
+class _Guard:
+    def __init__(self, channel: Channel, parent: int) -> None:
+        self._channel = channel
+        self._me = os.getpid()
+        self._command: _Command | None = None
+        self._leaving = False
+        # Before the first deadline nothing may run.
+        self._terminate_at = self._kill_at = -math.inf
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(_child_events(), selectors.EVENT_READ, None)
+        self._selector.register(channel, selectors.EVENT_READ, self._on_channel)
+        # A fork of electctl may hold the other end of the channel open; a pidfd tells its death.
+        self._parent = tree.pidfd(parent)
+        if self._parent is not None:
+            self._selector.register(self._parent, selectors.EVENT_READ, self._on_parent_gone)
+        if os.getppid() != parent:
+            self._leaving = True
+
+    def serve(self) -> None:
+        while not (self._leaving and self._command is None):
+            for key, _ in self._selector.select(self._timeout()):
+                if key.data is None:
+                    os.read(key.fd, 4096)
+                else:
+                    key.data()
+            self._reap()
+            self._enforce()
+            if not self._leaving:
+                writing = selectors.EVENT_WRITE if self._channel.pending else 0
+                self._selector.modify(
+                    self._channel, selectors.EVENT_READ | writing, self._on_channel
+                )
+
+    def _timeout(self) -> float | None:
+        command = self._command
+        if command is None:
+            return None
+        due = min(self._kill_at, command.stop_by)
+        if due <= now():
+            due = command.next_kill
+        elif not command.terminating:
+            due = min(due, self._terminate_at)
+        return min(_NAP, max(0.0, due - now()))
+
+    # What electctl says
+
+    def _on_channel(self) -> None:
+        if self._leaving:
+            return
+        self._channel.flush()
+        messages, gone = self._channel.receive()
+        for message in messages:
+            self._obey(message)
+        if gone:
+            self._abandoned()
+
+    def _on_parent_gone(self) -> None:
+        self._on_channel()
+        self._abandoned()
+
+    def _abandoned(self) -> None:
+        """electctl is gone without goodbye: nobody renews the leadership any more."""
+        if not self._leaving:
+            self._leave()
+            self._stop(self._grace)
+
+    def _leave(self) -> None:
+        self._leaving = True
+        self._selector.unregister(self._channel)
+        if self._parent is not None:
+            self._selector.unregister(self._parent)
+
+    def _obey(self, message: Mapping[str, Any]) -> None:
+        match message["do"]:
+            case "start":
+                self._start(message["argv"], message["env"])
+            case "deadline":
+                self._terminate_at, self._kill_at = message["terminate_at"], message["kill_at"]
+            case "signal":
+                self._signal(message["signum"])
+            case "stop":
+                self._stop(message["grace"])
+            case "kill":
+                self._stop_by(-math.inf)
+            case "goodbye":
+                self._leave()
+                self._stop_by(-math.inf)
+
+    def _say(self, event: Started | CannotStart | Exited | TreeGone) -> None:
+        if not self._leaving:
+            self._channel.send(to_message(event))
+
+    # Starting
+
+    def _start(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
+        if self._command is not None:
+            self._say(CannotStart(126, f"{argv[0]}: the command before it has not ended"))
+            return
+        if now() >= self._kill_at:
+            self._say(CannotStart(126, f"{argv[0]}: not started, its deadline has passed"))
+            return
+        reading, writing = os.pipe()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.close(reading)
+            self._say(CannotStart(126, f"{argv[0]}: cannot fork: {error.strerror}"))
+        else:
+            if pid == 0:
+                _execute(argv, env, writing, self._me)
+            self._command = _Command(pid, argv[0], reading)
+            self._selector.register(reading, selectors.EVENT_READ, self._on_exec)
+        finally:
+            os.close(writing)
+
+    def _on_exec(self) -> None:
+        command = self._command
+        if command is None or command.exec_pipe is None:
+            return
+        code = os.read(command.exec_pipe, 64)
+        self._selector.unregister(command.exec_pipe)
+        os.close(command.exec_pipe)
+        command.exec_pipe = None
+        if code:
+            command.failure = _explain(command.name, int(code))
+        else:
+            self._say(Started(command.pid))
+
+    # Stopping
+
+    @property
+    def _grace(self) -> float:
+        return self._kill_at - self._terminate_at
+
+    def _signal(self, signum: int) -> None:
+        command = self._command
+        if command is None:
+            return
+        if signum == signal.SIGTERM:
+            self._terminate(command)
+        elif tree.AVAILABLE:
+            tree.signal_all(self._me, set(), signum)
+        else:
+            tree.signal_group(command.pid, signum)
+
+    def _stop(self, grace: float) -> None:
+        if self._command is not None:
+            self._terminate(self._command)
+            self._stop_by(now() + grace)
+
+    def _stop_by(self, at: float) -> None:
+        if self._command is not None:
+            self._command.stop_by = min(self._command.stop_by, at)
+
+    def _terminate(self, command: _Command) -> None:
+        command.terminating = True
+        # SIGCONT, as systemd sends it: a stopped process cannot handle SIGTERM.
+        if tree.AVAILABLE:
+            tree.signal_all(self._me, command.terminated, signal.SIGTERM, signal.SIGCONT)
+        else:
+            tree.signal_group(command.pid, signal.SIGTERM)
+            tree.signal_group(command.pid, signal.SIGCONT)
+
+    def _enforce(self) -> None:
+        command = self._command
+        if command is None:
+            return
+        if now() >= min(self._kill_at, command.stop_by):
+            if now() >= command.next_kill:
+                self._kill(command)
+        elif now() >= self._terminate_at and not command.terminating:
+            self._terminate(command)
+
+    def _kill(self, command: _Command) -> None:
+        if not command.exited:
+            # At once, without a walk, for all that has not left the command's group.
+            tree.signal_group(command.pid, signal.SIGKILL)
+        if tree.AVAILABLE:
+            tree.kill_all(self._me)
+        command.next_kill = now() + command.pause
+        command.pause = min(2 * command.pause, _NAP)
+
+    # Ends
+
+    def _reap(self) -> None:
+        command = self._command
+        if command is None:
+            return
+        try:
+            while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
+                if ended[0] == command.pid:
+                    self._on_exec()
+                    command.exited = True
+                    if command.failure is None:
+                        self._say(Exited(shell_status(ended[1]), ended[1]))
+        except ChildProcessError:
+            at = now()
+            # No child means no descendant, for a subreaper. /proc has the last word all the same.
+            if not tree.descendants(self._me):
+                self._command = None
+                self._say(command.failure or TreeGone(at))
+            return
+        if command.exited and not command.sweeping:
+            command.sweeping = True
+            self._stop(self._grace)
+
+
+def _execute(argv: Sequence[str], env: Mapping[str, str], errors: int, guardian: int) -> NoReturn:
+    """In the forked child: become the command."""
+    try:
+        os.setsid()
+        prctl.die_with_parent(signal.SIGKILL)
+        # The guardian may have died since the fork, before the line above took effect.
+        if os.getppid() == guardian:
+            for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+                signal.signal(signum, signal.SIG_DFL)
+            # What was sent to us since the fork has waited, and takes effect here.
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            os.execvpe(argv[0], list(argv), env)
+    except OSError as error:
+        os.write(errors, str(error.errno).encode())
+    except ValueError:
+        os.write(errors, str(errno.EINVAL).encode())
+    finally:
+        os._exit(127)
+
+
+def _explain(name: str, code: int) -> CannotStart:
+    if code not in (errno.ENOENT, errno.ENOTDIR):
+        cause = os.strerror(code)
+        if code == errno.ENOEXEC:
+            cause += " (a script needs a first line such as #!/bin/sh)"
+        return CannotStart(126, f"{name}: cannot be run: {cause}")
+    if "/" in name and os.path.exists(name):
+        return CannotStart(127, f"{name}: the interpreter that its first line names is not found")
+    return CannotStart(127, f"{name}: command not found")
+
+
+def _child_events() -> int:
+    """A file descriptor that is readable when a child has ended."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)
+    signal.signal(signal.SIGCHLD, lambda _signum, _frame: None)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    return reading
+
+
+def _close_all_but(kept: int) -> None:
+    """All but standard input, output and error, which the command inherits, and ``kept``."""
+    os.closerange(3, kept)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))

@@ -1,0 +1,174 @@
+"""Finds, signals and kills every descendant of a process, by walking /proc over parent ids.
+
+What this does not guarantee: that a process of another user, or one in uninterruptible sleep,
+dies; that work handed to another manager (systemd-run, a container engine) is found; that a chain
+of forks in which every link makes a session of its own is caught in bounded time. Orphans are
+found only if ``root`` is a child subreaper (prctl(2)). Without a Linux /proc nothing is found, and
+callers fall back on the process group.
+
+Why a process that was found is a descendant for good: under a subreaper a descendant never stops
+being one. Why it is not another process under a reused id: a parent is never younger than its
+child, which :func:`descendants` checks, and :func:`send` compares the start time again through an
+open pidfd, which pins the id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+
+#: /proc can be walked.
+AVAILABLE = sys.platform == "linux" and os.path.exists("/proc/self/stat")
+
+#: Walks in one attempt. A walk that finds nothing new ends it; only a tree that forks faster than
+#: it is walked needs more than three.
+_WALKS = 20
+
+#: A process and the moment of its start: an id alone can be used again.
+Key = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One line of /proc/PID/stat, see proc_pid_stat(5). ``start`` is in clock ticks since boot."""
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+    start: int
+    #: False for a zombie. One whose main thread alone has ended is alive.
+    alive: bool
+
+    @property
+    def key(self) -> Key:
+        return self.pid, self.start
+
+
+def read(pid: int) -> Process | None:
+    """The process, or None if there is none."""
+    try:
+        handle = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        text = os.read(handle, 4096)
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(handle)
+    # The name, in parentheses, may itself hold spaces and parentheses.
+    fields = text[text.rindex(b")") + 2 :].split()
+    ended = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
+    return Process(
+        pid=pid,
+        parent=int(fields[1]),
+        group=int(fields[2]),
+        session=int(fields[3]),
+        start=int(fields[19]),
+        alive=not ended,
+    )
+
+
+def descendants(root: int, spare: Container[Key] = ()) -> list[Process]:
+    """All descendants of ``root``, zombies too, without those in ``spare`` and all below them."""
+    if not AVAILABLE:
+        return []
+    found = [read(int(name)) for name in os.listdir("/proc") if name.isdigit()]
+    children: dict[int, list[Process]] = {}
+    for process in found:
+        if process is not None:
+            children.setdefault(process.parent, []).append(process)
+    result: list[Process] = []
+    pending: list[Key] = [(root, 0)]
+    while pending:
+        parent, start = pending.pop()
+        for child in children.get(parent, ()):
+            if child.start >= start and child.key not in spare:
+                result.append(child)
+                pending.append(child.key)
+    return result
+
+
+def send(process: Process, *signals: int) -> None:
+    """Send signals to exactly this process; nothing happens if it is gone or not ours to signal."""
+    handle = pidfd(process.pid)
+    try:
+        now = read(process.pid)
+        if now is None or now.start != process.start:
+            return
+        for signum in signals:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if handle is None:
+                    os.kill(process.pid, signum)
+                else:
+                    signal.pidfd_send_signal(handle, signum)
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def pidfd(pid: int) -> int | None:
+    """A pidfd_open(2) handle, close-on-exec; None if there is no process, or no such call.
+
+    The call is missing before Linux 5.3, elsewhere, and under some seccomp filters.
+    """
+    if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def signal_all(root: int, told: set[Key], *signals: int) -> None:
+    """Send signals once to each living descendant that is not in ``told``, and add it there."""
+    for _ in range(_WALKS):
+        fresh = [p for p in descendants(root) if p.alive and p.key not in told]
+        if not fresh:
+            return
+        for process in fresh:
+            told.add(process.key)
+            send(process, *signals)
+
+
+def kill_all(root: int, spare: Container[Key] = ()) -> bool:
+    """Freeze, then kill, every descendant of ``root``; False if a living one may be left.
+
+    Frozen first, because a process that is merely killed makes room under the process limit for
+    another fork. fork(2) fails while a signal is pending, so what was frozen adds nothing, and
+    the walks come to an end. Groups are signalled as a whole before their members: that is one
+    atomic step, which a chain of forks with an ever new id cannot outrun. A descendant's session,
+    if it is not the root's own, holds only descendants, so its groups are safe to signal.
+
+    A process that has been sent SIGKILL may live for some milliseconds more; call again.
+    """
+    frozen: set[Key] = set()
+    for _ in range(_WALKS):
+        fresh = [p for p in descendants(root, spare) if p.alive and p.key not in frozen]
+        if not fresh:
+            break
+        _signal_each(fresh, root, signal.SIGSTOP)
+        frozen.update(process.key for process in fresh)
+    living = [p for p in descendants(root, spare) if p.alive]
+    _signal_each(living, root, signal.SIGKILL)
+    return not living
+
+
+def signal_group(group: int, signum: int) -> None:
+    """killpg(2); nothing happens if the group is empty or not ours to signal."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signum)
+
+
+def _signal_each(processes: Sequence[Process], root: int, signum: int) -> None:
+    top = read(root)
+    if top is not None:
+        for group in {p.group for p in processes if p.session != top.session}:
+            signal_group(group, signum)
+    for process in processes:
+        send(process, signum)
