@@ -162,6 +162,9 @@ class Attempt:
                     self._grace,
                     renewals=timing.renewals,
                     proof_lag=timing.proof_lag,
+                    # The candidacy's requests were timed by the TTL asked for. A shorter grant
+                    # must stand one of them; a longer one is renewed no later for it.
+                    fixed_timeout=self.bid.request_timeout,
                 )
             except UnsafeTiming as error:
                 self._withdraw()

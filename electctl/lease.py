@@ -46,17 +46,25 @@ class Timing:
     renewals: int = 3
     proof_lag: int = 0
     margin: float = MARGIN
+    #: Seconds one request may take where that is fixed already; None for the renewal interval.
+    fixed_timeout: float | None = None
 
     @classmethod
     def plan(
-        cls, ttl: float, grace: float | None = None, *, renewals: int = 3, proof_lag: int = 0
+        cls,
+        ttl: float,
+        grace: float | None = None,
+        *,
+        renewals: int = 3,
+        proof_lag: int = 0,
+        fixed_timeout: float | None = None,
     ) -> Timing:
         """The timing for ``ttl`` seconds; ``grace`` defaults to the smaller of 5 s and ttl / 3.
 
         Raises UnsafeTiming, naming the inequality that fails.
         """
         chosen = min(MAX_GRACE, ttl / 3) if grace is None else grace
-        return cls(ttl=ttl, grace=chosen, renewals=renewals, proof_lag=proof_lag)
+        return cls(ttl, chosen, renewals, proof_lag, fixed_timeout=fixed_timeout)
 
     def __post_init__(self) -> None:
         if not 0 < self.ttl < float("inf"):
@@ -74,12 +82,11 @@ class Timing:
             )
         # After a confirmed renewal the next may be missed; the one after it must be answered
         # before SIGTERM is due. What is left for its round trip must exceed the drift allowance.
-        room = (self.renewals - 2 - self.proof_lag) * self.renew_interval
-        if room <= self.drift:
+        if self.room <= self.drift:
             raise UnsafeTiming(
                 f"ttl {self.ttl:g} s with grace {self.grace:g} s is unsafe: "
                 f"(ttl - grace - {self.margin:g}) / {self.renewals} leaves "
-                f"{max(room, 0):.3f} s for a second renewal, "
+                f"{max(self.room, 0):.3f} s for a second renewal, "
                 f"and that must exceed the drift allowance of {self.drift:.3f} s",
                 hint="raise --ttl or lower --grace",
             )
@@ -88,6 +95,12 @@ class Timing:
     def drift(self) -> float:
         """The drift allowance for the whole TTL."""
         return drift_allowance(self.ttl)
+
+    @property
+    def room(self) -> float:
+        """Seconds between giving up one missed renewal and the time at which SIGTERM would be due
+        without drift: the next renewal's round trip plus :attr:`drift` must fit in."""
+        return (self.renewals - 1 - self.proof_lag) * self.renew_interval - self.request_timeout
 
     @property
     def renew_interval(self) -> float:
@@ -102,7 +115,7 @@ class Timing:
     @property
     def request_timeout(self) -> float:
         """Seconds after which an unanswered request counts as unknown."""
-        return self.renew_interval
+        return self.renew_interval if self.fixed_timeout is None else self.fixed_timeout
 
 
 # Events ------------------------------------------------------------------------------------------
@@ -290,6 +303,7 @@ class Lease:
         # The latest word of the store counts, also where it granted less than before.
         self.since = event.since
         self.valid_until = event.since + event.ttl - drift_allowance(event.ttl)
+        self._next_renewal -= max(0.0, self.timing.ttl - event.ttl) / self.timing.renewals
         return [*out, Extended(self.valid_until, self.terminate_at, self.kill_at)]
 
     def _expire(self, now: float) -> list[Instruction]:
