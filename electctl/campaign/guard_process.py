@@ -54,7 +54,9 @@ class _Command:
     stop_by: float = math.inf
     #: Who has had SIGTERM. A second one means "hurry" to some programs.
     terminated: set[tree.Key] = field(default_factory=set)
-    terminating: bool = False
+    #: The time to terminate has passed, and was acted upon.
+    overdue: bool = False
+    #: Its own process has ended, and the rest of the tree was asked to end.
     sweeping: bool = False
     next_kill: float = -math.inf
     pause: float = _RETRY
@@ -109,10 +111,10 @@ class _Guard:
         command = self._command
         if command is None:
             return None
-        due = min(self._kill_at, command.stop_by)
+        due = self._kill_due(command)
         if due <= now():
             due = command.next_kill
-        elif not command.terminating:
+        elif not command.overdue:
             due = min(due, self._terminate_at)
         return min(_NAP, max(0.0, due - now()))
 
@@ -202,6 +204,9 @@ class _Guard:
 
     # Stopping
 
+    def _kill_due(self, command: _Command) -> float:
+        return min(self._kill_at, command.stop_by)
+
     @property
     def _grace(self) -> float:
         return self._kill_at - self._terminate_at
@@ -212,10 +217,8 @@ class _Guard:
             return
         if signum == signal.SIGTERM:
             self._terminate(command)
-        elif tree.AVAILABLE:
-            tree.signal_all(self._me, set(), signum)
         else:
-            tree.signal_group(command.pid, signum)
+            self._signal_tree(command, set(), signum)
 
     def _stop(self, grace: float) -> None:
         if self._command is not None:
@@ -227,26 +230,29 @@ class _Guard:
             self._command.stop_by = min(self._command.stop_by, at)
 
     def _terminate(self, command: _Command) -> None:
-        command.terminating = True
         # SIGCONT, as systemd sends it: a stopped process cannot handle SIGTERM.
+        self._signal_tree(command, command.terminated, signal.SIGTERM, signal.SIGCONT)
+
+    def _signal_tree(self, command: _Command, told: set[tree.Key], *signals: int) -> None:
         if tree.AVAILABLE:
-            tree.signal_all(self._me, command.terminated, signal.SIGTERM, signal.SIGCONT)
+            tree.signal_all(self._me, told, self._kill_due(command), *signals)
         else:
-            tree.signal_group(command.pid, signal.SIGTERM)
-            tree.signal_group(command.pid, signal.SIGCONT)
+            for signum in signals:
+                tree.signal_group(command.pid, signum)
 
     def _enforce(self) -> None:
         command = self._command
         if command is None:
             return
-        if now() >= min(self._kill_at, command.stop_by):
+        if now() >= self._kill_due(command):
             if now() >= command.next_kill:
                 self._kill(command)
-        elif now() >= self._terminate_at and not command.terminating:
+        elif now() >= self._terminate_at and not command.overdue:
+            command.overdue = True
             self._terminate(command)
 
     def _kill(self, command: _Command) -> None:
-        if not command.exited:
+        if not (command.exited and tree.AVAILABLE):
             # At once, without a walk, for all that has not left the command's group.
             tree.signal_group(command.pid, signal.SIGKILL)
         if tree.AVAILABLE:
@@ -270,13 +276,22 @@ class _Guard:
         except ChildProcessError:
             at = now()
             # No child means no descendant, for a subreaper. /proc has the last word all the same.
-            if not tree.descendants(self._me):
+            if not self._anything_left(command):
                 self._command = None
                 self._say(command.failure or TreeGone(at))
-            return
+                return
         if command.exited and not command.sweeping:
             command.sweeping = True
             self._stop(self._grace)
+
+    def _anything_left(self, command: _Command) -> bool:
+        if tree.AVAILABLE:
+            return bool(tree.descendants(self._me))
+        try:
+            os.killpg(command.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
 
 def _execute(argv: Sequence[str], env: Mapping[str, str], errors: int, guardian: int) -> NoReturn:
@@ -323,5 +338,9 @@ def _child_events() -> int:
 
 def _close_all_but(kept: int) -> None:
     """All but standard input, output and error, which the command inherits, and ``kept``."""
+    highest = os.sysconf("SC_OPEN_MAX")
+    if tree.AVAILABLE:
+        # A million calls are saved where the limit is high and close_range(2) is not there.
+        highest = 1 + max(int(name) for name in os.listdir("/proc/self/fd"))
     os.closerange(3, kept)
-    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+    os.closerange(kept + 1, highest)

@@ -29,6 +29,7 @@ from electctl.campaign.channel import (
     to_event,
 )
 from electctl.clock import now
+from electctl.errors import CannotRun
 
 __all__ = [
     "CannotStart",
@@ -61,8 +62,6 @@ class Guardian:
         self._reaped = False
         self._running = False
         self._command: int | None = None
-        guardian = tree.read(pid)
-        self._keys = {guardian.key} if guardian is not None else set()
         self._spared: set[tree.Key] = set()
         self._events: list[GuardianEvent] = []
         self._selector = selectors.DefaultSelector()
@@ -101,13 +100,17 @@ class Guardian:
 
         ``argv[0]`` is looked for in the PATH of ``env``. Give the deadlines first: without any, or
         after the time to kill, nothing is run and CannotStart says so. The same before the
-        end of an earlier command.
+        end of an earlier command. Raises CannotRun after GuardianDied.
         """
-        if not argv:
-            raise ValueError("argv is empty")
+        if self._dead:
+            raise CannotRun(
+                f"{argv[0]}: the guardian process is dead", hint="run the campaign again"
+            )
         # If the guardian dies, its tree becomes ours, and is to be told from what was ours before
         # (the embedded store's daemon, for one).
-        self._spared = {p.key for p in tree.descendants(os.getpid(), spare=self._keys)}
+        guardian = tree.read(self.pid)
+        guarded = {guardian.key} if guardian is not None else set()
+        self._spared = {p.key for p in tree.descendants(os.getpid(), spare=guarded)}
         self._running = True
         self._send({"do": "start", "argv": list(argv), "env": dict(env)})
 
@@ -142,6 +145,8 @@ class Guardian:
             self._listen()
         if self._dead and self._running:
             self._kill_orphans()
+        if self._dead and not self._running:
+            self._fall_silent()
         events, self._events = self._events, []
         return events
 
@@ -192,8 +197,6 @@ class Guardian:
             self._dead = True
             self._signal_guardian(signal.SIGKILL)
             self._events.append(GuardianDied())
-            if not self._running:
-                self._fall_silent()
         else:
             self._watch()
 
@@ -201,10 +204,9 @@ class Guardian:
         self._running, self._command = False, None
 
     def _fall_silent(self) -> None:
-        """No more events: a channel at its end would be readable for ever."""
-        self._selector.unregister(self._channel)
-        if self._pidfd is not None:
-            self._selector.unregister(self._pidfd)
+        """No more events will come, and a channel at its end would be readable for ever."""
+        for key in list(self._selector.get_map().values()):
+            self._selector.unregister(key.fileobj)
 
     def _reap_guardian(self) -> bool:
         if not self._reaped:
@@ -235,4 +237,3 @@ class Guardian:
         else:
             self._events.append(TreeGone(now()))
             self._finish()
-            self._fall_silent()

@@ -21,6 +21,8 @@ import sys
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
+from electctl.clock import now
+
 #: /proc can be walked.
 AVAILABLE = sys.platform == "linux" and os.path.exists("/proc/self/stat")
 
@@ -98,8 +100,8 @@ def send(process: Process, *signals: int) -> None:
     """Send signals to exactly this process; nothing happens if it is gone or not ours to signal."""
     handle = pidfd(process.pid)
     try:
-        now = read(process.pid)
-        if now is None or now.start != process.start:
+        present = read(process.pid)
+        if present is None or present.start != process.start:
             return
         for signum in signals:
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -125,19 +127,24 @@ def pidfd(pid: int) -> int | None:
         return None
 
 
-def signal_all(root: int, told: set[Key], *signals: int) -> None:
-    """Send signals once to each living descendant that is not in ``told``, and add it there."""
+def signal_all(root: int, told: set[Key], until: float, *signals: int) -> None:
+    """Send signals once to each living descendant that is not in ``told``, and add it there.
+
+    Gives up at ``until`` (:func:`electctl.clock.now`), or when the tree forks too fast for it.
+    """
     for _ in range(_WALKS):
         fresh = [p for p in descendants(root) if p.alive and p.key not in told]
         if not fresh:
             return
         for process in fresh:
+            if now() >= until:
+                return
             told.add(process.key)
             send(process, *signals)
 
 
-def kill_all(root: int, spare: Container[Key] = ()) -> bool:
-    """Freeze, then kill, every descendant of ``root``; False if a living one may be left.
+def kill_all(root: int, spare: Container[Key] = ()) -> None:
+    """Freeze, then kill, every descendant of ``root``.
 
     Frozen first, because a process that is merely killed makes room under the process limit for
     another fork. fork(2) fails while a signal is pending, so what was frozen adds nothing, and
@@ -145,7 +152,8 @@ def kill_all(root: int, spare: Container[Key] = ()) -> bool:
     atomic step, which a chain of forks with an ever new id cannot outrun. A descendant's session,
     if it is not the root's own, holds only descendants, so its groups are safe to signal.
 
-    A process that has been sent SIGKILL may live for some milliseconds more; call again.
+    A process that has been sent SIGKILL may live for some milliseconds more, and a tree that forks
+    faster than it is walked may have escaped in part: call again until nothing is left.
     """
     frozen: set[Key] = set()
     for _ in range(_WALKS):
@@ -156,7 +164,6 @@ def kill_all(root: int, spare: Container[Key] = ()) -> bool:
         frozen.update(process.key for process in fresh)
     living = [p for p in descendants(root, spare) if p.alive]
     _signal_each(living, root, signal.SIGKILL)
-    return not living
 
 
 def signal_group(group: int, signum: int) -> None:
@@ -168,7 +175,8 @@ def signal_group(group: int, signum: int) -> None:
 def _signal_each(processes: Sequence[Process], root: int, signum: int) -> None:
     top = read(root)
     if top is not None:
-        for group in {p.group for p in processes if p.session != top.session}:
+        # A group of 0 lies outside our pid namespace, and killpg(0) would mean our own.
+        for group in {p.group for p in processes if p.session != top.session} - {0}:
             signal_group(group, signum)
     for process in processes:
         send(process, signum)
