@@ -1,26 +1,100 @@
-"""``electctl`` and ``python -m electctl``: the one place where errors become exit codes."""
+"""``electctl`` and ``python -m electctl``: the one place where errors become exit codes.
+
+``--version`` and ``check`` do not load the command line's library: ``check`` runs in the loops of
+other people's scripts.
+
+What this does not guarantee: an exit code of its own for each cause; DESIGN's table is shared by
+all commands, and a command that campaign ran has its own code.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+
+_INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h(3head)
+_IO_ERROR = 74  # EX_IOERR
+_INTERRUPTED = 130  # 128 + SIGINT
+_CLOSED_PIPE = 141  # 128 + SIGPIPE, as a shell shows a program that the signal ended
 
 
 def main() -> None:
     """The console script."""
+    _mend_streams()
     sys.exit(run(sys.argv[1:]))
 
 
 def run(argv: list[str]) -> int:
-    """Run one command line and return its exit code; prints every error in one or two lines."""
-    from electctl.cli.app import invoke
-    from electctl.cli.render import error_lines
+    """Run one command line and return its exit code; every error is one line and a hint."""
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        _discard_output()
+        return _CLOSED_PIPE
+    except OSError as error:
+        # What a command expects it has mapped; this is a full disk under stdout and the like.
+        _discard_output()
+        return _complain(f"{error.strerror}{_of_file(error)}", "is there space left?", _IO_ERROR)
+
+
+def _run(argv: list[str]) -> int:
+    if argv == ["--version"]:
+        from electctl import __version__
+
+        sys.stdout.write(f"electctl {__version__}\n")
+        return 0
     from electctl.errors import ElectctlError
 
     try:
+        if argv[:1] == ["check"] and not {"-h", "--help"} & set(argv):
+            from electctl.campaign.ask import check_main
+
+            return check_main(argv[1:])
+        from electctl.cli.app import invoke
+
         return invoke(argv)
     except ElectctlError as error:
-        sys.stderr.write(error_lines(error))
-        return error.exit_code
+        return _complain(error.message, error.hint, error.exit_code)
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the last line of defence against a traceback
+        return _complain(
+            f"internal error: {type(error).__name__}: {error}",
+            "set ELECTCTL_DEBUG=1 for the traceback, and report it",
+            _INTERNAL_ERROR,
+        )
+
+
+def _complain(message: str, hint: str | None, code: int) -> int:
+    from electctl.cli.render import error_lines
+
+    if os.environ.get("ELECTCTL_DEBUG"):
+        import traceback
+
+        traceback.print_exc()
+    sys.stderr.write(error_lines(message, hint))
+    return code
+
+
+def _of_file(error: OSError) -> str:
+    return "" if error.filename is None else f": {error.filename}"
+
+
+def _mend_streams() -> None:
+    """Streams that the caller closed become /dev/null; what cannot be encoded is escaped."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as we run
+        getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    """The interpreter flushes stdout once more at its end, and would complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

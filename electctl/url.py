@@ -14,6 +14,19 @@ from electctl.errors import ConfigError, UsageError
 _SCHEME = re.compile(r"[a-z][a-z0-9+.\-]*\Z")
 _SECRET_OPTIONS = frozenset({"password", "secret", "token", "sentinel_password"})
 MASK = "***"
+_USERINFO = re.compile(r"(:/{0,2}[^\s/:@]*:)\S*(?=@)")
+_SECRET_QUERY = re.compile(rf"([?&](?:{'|'.join(sorted(_SECRET_OPTIONS))})=)[^&\s]*")
+
+
+def mask_text(text: str) -> str:
+    """A message in which every password of a URL is shown as ``***``.
+
+    For texts that we did not write: an argument in the wrong place, a server's or a library's
+    words. Masks too much rather than too little.
+    """
+    if "@" not in text and "=" not in text:
+        return text
+    return _SECRET_QUERY.sub(rf"\1{MASK}", _USERINFO.sub(rf"\1{MASK}", text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Sequence
-from typing import Annotated, Any
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from electctl.cli import options
+from electctl.cli.coerce import make_plain
 from electctl.cli.frame import Frame
+from electctl.errors import UsageError
 
 #: name → (module that exports ``app``, line in ``electctl --help``), in the order of the help.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -28,8 +33,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "lab": ("electctl.cli.lab", "Run real servers on loopback, to try things on."),
 }
 
+_EXAMPLES = """
+electctl campaign nightly -b redis://127.0.0.1:6379/0 -- ./nightly.sh
+electctl watch nightly -b redis://127.0.0.1:6379/0
+"""
+
 _WIDTH = 100
 _GLOBALS = ("backend", "config", "json", "quiet", "verbose")
+#: Typer's own class of all usage errors; it exports only this descendant.
+_TyperUsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 
 def new_app(*, help: str | None = None) -> typer.Typer:
@@ -53,6 +65,7 @@ def _takes_globals(
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
+    version: options.Version = False,
 ) -> None:
     """Only its signature is used: the global options, once for all commands."""
 
@@ -64,9 +77,19 @@ def _global_params() -> list[Any]:
 
 
 def _merge_globals(ctx: typer.Context) -> None:
-    given = {name: ctx.params.pop(name) for name in _GLOBALS if name in ctx.params}
+    given = {name: ctx.params.pop(name) for name in _GLOBALS}
     frame = ctx.parent.find_object(Frame) if ctx.parent is not None else None
     ctx.obj = (frame or Frame()).merged(**given)
+
+
+@contextmanager
+def _knowing(ctx: Any) -> Iterator[None]:
+    """Typer's parser raises some usage errors without saying which command they are about."""
+    try:
+        yield
+    except _TyperUsageError as error:
+        error.ctx = error.ctx or ctx
+        raise
 
 
 def _write_examples(epilog: str | None, formatter: Any) -> None:
@@ -80,13 +103,22 @@ def _write_examples(epilog: str | None, formatter: Any) -> None:
 class Command(TyperCommand):
     """One command: takes the global options too, shows its epilog as examples."""
 
+    #: The hint when there is an argument or option too many, where a command knows a better one.
+    stray_hint: str | None = None
+
     def __init__(self, name: str | None, *, params: list[Any] | None = None, **attrs: Any) -> None:
         super().__init__(name, params=[*(params or ()), *_global_params()], **attrs)
+        make_plain(self.params)
 
     def invoke(self, ctx: Any) -> Any:
         """Merge the global options into the frame, then run."""
         _merge_globals(ctx)
         return super().invoke(ctx)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, and tell usage errors where they came from."""
+        with _knowing(ctx):
+            return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """The examples."""
@@ -98,11 +130,26 @@ class Group(TyperGroup):
 
     def __init__(self, *, params: list[Any] | None = None, **attrs: Any) -> None:
         super().__init__(params=[*(params or ()), *_global_params()], **attrs)
+        make_plain(self.params)
 
     def invoke(self, ctx: Any) -> Any:
         """Merge the global options into the frame, then run the command of the group."""
         _merge_globals(ctx)
         return super().invoke(ctx)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is called. Raises UsageError with the nearest name."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
+            near = get_close_matches(name, self.list_commands(ctx), 1)
+            hint = f"did you mean {near[0]}?" if near else f"{ctx.command_path} --help lists them"
+            raise UsageError(f"there is no command {name!r}", hint=hint)
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, and tell usage errors where they came from."""
+        with _knowing(ctx):
+            return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """The examples."""
@@ -132,21 +179,13 @@ class Root(Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-def _show_version(value: bool) -> None:
-    if value:
-        from electctl import __version__
-
-        typer.echo(f"electctl {__version__}")
-        raise typer.Exit
-
-
 def root() -> Any:
     """The root command."""
     app = typer.Typer(
         cls=Root,
+        epilog=_EXAMPLES,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        add_completion=True,
         context_settings={
             "help_option_names": ["-h", "--help"],
             "max_content_width": _WIDTH,
@@ -154,25 +193,51 @@ def root() -> Any:
     )
 
     @app.callback()
-    def electctl(
-        version: Annotated[
-            bool,
-            typer.Option(
-                "--version", callback=_show_version, is_eager=True, help="Print the version."
-            ),
-        ] = False,
-    ) -> None:
-        """Use, see, compare and choose leader election."""
+    def electctl() -> None:
+        """Use, see, compare and choose leader election.
 
-    return typer.main.get_command(app)
+        Global options may stand before the command or after it; -- ends them.
+        """
+
+    command = typer.main.get_command(app)
+    make_plain(command.params)  # also those that Typer adds: --install-completion and so on
+    return command
 
 
 def invoke(argv: Sequence[str]) -> int:
-    """Run one command line. Returns its exit code, raises whatever went wrong."""
+    """Run one command line and return its exit code; raises whatever went wrong.
+
+    Typer's own usage errors come as ``UsageError``, one line and a hint.
+    """
     command = root()
+    if "_ELECTCTL_COMPLETE" in os.environ:
+        command.main(list(argv), prog_name="electctl")  # answers the shell, and exits
     try:
         with command.make_context("electctl", list(argv)) as ctx:
             command.invoke(ctx)
     except typer.Exit as end:
         return end.exit_code
+    except _TyperUsageError as error:
+        raise _usage_error(error) from None
     return 0
+
+
+def _usage_error(error: Any) -> UsageError:
+    """A usage error of Typer in our words: where, what, and the nearest thing that exists."""
+    ctx = error.ctx
+    path = ctx.command_path.removeprefix("electctl").strip()
+    hint = f"{ctx.command_path} --help"
+    stray = getattr(ctx.command, "stray_hint", None)
+    option = getattr(error, "option_name", None)
+    if option is not None and hasattr(error, "possibilities"):
+        known = [name for param in ctx.command.get_params(ctx) for name in param.opts]
+        near = get_close_matches(option, known, 1)
+        return UsageError(
+            f"{path} has no option {option}" if path else f"there is no option {option}",
+            hint=f"did you mean {near[0]}?" if near else stray or hint,
+        )
+    text = error.format_message().partition("\n")[0].rstrip(". ")
+    if "extra argument" in text:
+        hint = stray or hint
+    text = text[:1].lower() + text[1:]
+    return UsageError(f"{path}: {text}" if path else text, hint=hint)

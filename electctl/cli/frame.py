@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from electctl.cli.render import json_line, shown
+from electctl.cli.render import json_line, message_text
 
 if TYPE_CHECKING:
     from electctl.config import Settings
@@ -75,7 +75,7 @@ class Frame:
     def note(self, text: str) -> None:
         """A message for people, on stderr; silent with ``-q``."""
         if not self.quiet:
-            self.stderr.write(f"electctl: {shown(text)}\n")
+            self.stderr.write(f"electctl: {message_text(text)}\n")
             self.stderr.flush()
 
     def detail(self, text: str) -> None:

@@ -39,6 +39,26 @@ Verbose = Annotated[
 ]
 
 
+def _show_version(value: bool) -> None:
+    if value:
+        from electctl import __version__
+
+        typer.echo(f"electctl {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version",
+        help="Print the version.",
+        callback=_show_version,
+        is_eager=True,
+        expose_value=False,
+    ),
+]
+
+
 def _named(option: str, parse: Callable[[str], float]) -> Callable[[str], float]:
     def parser(text: str) -> float:
         try:
@@ -49,7 +69,7 @@ def _named(option: str, parse: Callable[[str], float]) -> Callable[[str], float]
     return parser
 
 
-def Duration(option: str, *, help: str) -> Any:  # noqa: N802 - reads as typer.Option does
+def Duration(option: str, *, help: str) -> Any:
     """An option that takes a duration (``500ms``, ``10s``, ``2m``) and gives seconds as a float."""
     from electctl.duration import parse_duration
 

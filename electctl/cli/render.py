@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
-if TYPE_CHECKING:
-    from electctl.errors import ElectctlError
+from electctl.url import mask_text
 
-_MAX_SHOWN = 200
+_MAX_MESSAGE = 1000
 
 
 def shown(text: str, limit: int | None = None) -> str:
@@ -40,12 +39,17 @@ def json_line(obj: object) -> str:
     return json.dumps(obj, ensure_ascii=True, separators=(", ", ": ")) + "\n"
 
 
-def error_lines(error: ElectctlError) -> str:
-    """The two lines of an error: the cause, and the cure where there is one."""
-    text = f"electctl: {shown(error.message, 4 * _MAX_SHOWN)}\n"
-    if error.hint:
-        text += f"hint: {shown(error.hint, 4 * _MAX_SHOWN)}\n"
+def error_lines(message: str, hint: str | None) -> str:
+    """The two lines of an error: the cause, and the cure where there is one. Passwords masked."""
+    text = f"electctl: {message_text(message)}\n"
+    if hint:
+        text += f"hint: {message_text(hint)}\n"
     return text
+
+
+def message_text(text: str) -> str:
+    """A message made safe to show: escaped, its URLs without passwords, not endless."""
+    return shown(mask_text(text), _MAX_MESSAGE)
 
 
 def is_live(stream: IO[Any]) -> bool:

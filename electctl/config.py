@@ -1,0 +1,365 @@
+"""What a run is told: flag, environment, config file, default, in this order.
+
+What this does not guarantee: that a backend answers, or that timing is safe; that is checked when
+they are used. docs/configuration.md lists every key.
+
+The file is YAML read as a tree of nodes, never as objects: nothing in it can construct anything,
+and each error names its line. ``./electctl.yaml`` is used only if nobody else could have put it
+there, because it decides where a password is sent and which hooks run (the same care as git's
+``safe.directory``).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from electctl.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from yaml.nodes import Node
+
+    from electctl.url import BackendURL
+
+_FILE = "electctl.yaml"
+_MAX_BYTES = 1_000_000
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ElectionSettings:
+    """What the config file says of one election. Times in seconds; None: not said."""
+
+    id: str | None = None
+    ttl: float | None = None
+    grace: float | None = None
+    wait: float | None = None
+    keep: bool | None = None
+    max_terms: int | None = None
+    min_hold: float | None = None
+    conflict_exit_code: int | None = None
+    on_elected: str | None = None
+    on_lost: str | None = None
+
+    def over(self, base: ElectionSettings) -> ElectionSettings:
+        """These settings, and those of ``base`` where these say nothing."""
+        said = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(base, **{name: v for name, v in said.items() if v is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """The top of the file, or one election in it. ``urls``: (text, where it stands)."""
+
+    settings: ElectionSettings = field(default_factory=ElectionSettings)
+    urls: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One run's settings. Build it with :meth:`load`."""
+
+    flags: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
+    #: The config file in use.
+    path: Path | None = None
+    _top: _Section = field(default_factory=_Section)
+    _elections: Mapping[str, _Section] = field(default_factory=dict)
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        backends: tuple[str, ...] = (),
+        config: str | None = None,
+        warn: Warn = lambda text: None,
+    ) -> Settings:
+        """Read the environment and the config file. Raises ConfigError."""
+        environment = tuple(os.environ.get("ELECTCTL_BACKEND", "").split())
+        path = _find(config or os.environ.get("ELECTCTL_CONFIG") or None)
+        if path is None:
+            return cls(backends, environment)
+        top, elections = _read(path)
+        found = cls(backends, environment, path, top, elections)
+        found._warn_of_passwords(path, warn)
+        return found
+
+    def backend_urls(self, election: str | None = None) -> list[BackendURL]:
+        """Where ``election`` is held (None: any election); never empty.
+
+        Raises UsageError (none is named anywhere, or a URL of the command line or environment is
+        malformed), ConfigError (one of the config file is).
+        """
+        from electctl.url import BackendURL
+
+        if self.flags or self.environment:
+            # Once each: the same URL twice is a slip, and would show everything twice.
+            return [
+                BackendURL.parse(text) for text in dict.fromkeys(self.flags or self.environment)
+            ]
+        section = self._elections.get(election, self._top) if election is not None else self._top
+        urls = section.urls or self._top.urls
+        if not urls:
+            raise UsageError(
+                "no backend is named",
+                hint="-b redis://127.0.0.1:6379/0, or ELECTCTL_BACKEND, or backend: in "
+                "electctl.yaml",
+            )
+        return [_parse_url(text, where) for text, where in urls]
+
+    def backend_url(self, election: str) -> BackendURL:
+        """The one backend of ``election``. Raises UsageError where several are named."""
+        urls = self.backend_urls(election)
+        if len(urls) > 1:
+            raise UsageError(
+                f"{len(urls)} backends are named, and an election is held on one",
+                hint="give one -b URL",
+            )
+        return urls[0]
+
+    def election(self, name: str) -> ElectionSettings:
+        """What the config file says of an election: its own section, then the top of the file."""
+        section = self._elections.get(name)
+        return self._top.settings if section is None else section.settings.over(self._top.settings)
+
+    def _warn_of_passwords(self, path: Path, warn: Warn) -> None:
+        sections = (self._top, *self._elections.values())
+        if not any(_has_password(text) for section in sections for text, _ in section.urls):
+            return
+        if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+            warn(f"{path} has a password in it and others can read it; chmod 600, or password_file")
+
+
+def _has_password(url: str) -> bool:
+    authority = url.partition("://")[2].partition("/")[0]
+    return ":" in authority.rpartition("@")[0]
+
+
+def _parse_url(text: str, where: str) -> BackendURL:
+    from electctl.url import BackendURL
+
+    try:
+        return BackendURL.parse(text)
+    except UsageError as error:
+        raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
+
+
+# Which file ------------------------------------------------------------------------------------
+
+
+def _find(named: str | None) -> Path | None:
+    if named is not None:
+        return Path(named)
+    here = Path(_FILE)
+    if here.exists():
+        _check_owner(here)
+        return here
+    base = os.environ.get("XDG_CONFIG_HOME") or ""
+    # The XDG base directory specification: a relative path is to be ignored.
+    home = Path(base) if base.startswith("/") else Path("~/.config").expanduser()
+    users = home / "electctl" / _FILE
+    return users if users.exists() else None
+
+
+def _check_owner(path: Path) -> None:
+    status = path.stat()
+    if status.st_uid not in (os.geteuid(), 0):
+        cause = "belongs to another user"
+    elif status.st_mode & stat.S_IWOTH:
+        cause = "can be written by everybody"
+    else:
+        return
+    raise ConfigError(
+        f"./{path} {cause}, so it is not used unasked",
+        hint=f"-c ./{path} uses it all the same; -c /dev/null uses none",
+    )
+
+
+# Reading it --------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> tuple[_Section, dict[str, _Section]]:
+    import yaml
+
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(
+            f"config file {path} cannot be read: {error.strerror}", hint="is the path right?"
+        ) from None
+    if len(raw) > _MAX_BYTES:
+        raise ConfigError(f"config file {path} is over 1 MB", hint="is it the right file?")
+    try:
+        tree = yaml.compose(raw.decode("utf-8"), Loader=yaml.SafeLoader)
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}:{line}: this is not UTF-8", hint="save it as UTF-8") from None
+    except yaml.reader.ReaderError as error:
+        raise ConfigError(
+            f"{path}: it has a character that YAML forbids (U+{error.character:04X})",
+            hint="is it the right file?",
+        ) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        # Only the problem: the snippet that PyYAML quotes could hold a password.
+        raise ConfigError(
+            f"{path}:{line}: this is not YAML: {error.problem}",
+            hint="docs/configuration.md has an example",
+        ) from None
+    except RecursionError:
+        raise ConfigError(f"config file {path} is nested too deeply", hint="two levels") from None
+    if tree is None:
+        return _Section(), {}
+    return _Reader(path).file(tree)
+
+
+#: PyYAML's names of its node classes; the classes would need the import at the top.
+_SCALAR, _SEQUENCE, _MAPPING = "ScalarNode", "SequenceNode", "MappingNode"
+
+
+def _is(node: Node, kind: str) -> bool:
+    return type(node).__name__ == kind
+
+
+class _Reader:
+    """Turns nodes into settings, strictly. Raises ConfigError with file and line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def file(self, node: Node) -> tuple[_Section, dict[str, _Section]]:
+        """The whole file."""
+        entries = self._entries(node, "the file", (*_KEYS, "backend", "elections"))
+        names = entries.pop("elections", None)
+        elections = {}
+        if names is not None and not self._is_null(names):
+            for key, child in self._pairs(names, "elections"):
+                elections[key] = self._section(child, f"election {key!r}")
+        return self._from(entries), elections
+
+    def _section(self, node: Node, what: str) -> _Section:
+        if self._is_null(node):
+            return _Section()
+        return self._from(self._entries(node, what, (*_KEYS, "backend")))
+
+    def _from(self, entries: dict[str, Node]) -> _Section:
+        backend = entries.pop("backend", None)
+        urls = () if backend is None else self._urls(backend)
+        values = {key: _KEYS[key](self, key, node) for key, node in entries.items()}
+        return _Section(ElectionSettings(**values), urls)
+
+    # Values --------------------------------------------------------------------------------------
+
+    def text(self, key: str, node: Node) -> str:
+        """A text that is not empty."""
+        if not self._is_scalar(node, "str", "int", "float") or not node.value:
+            raise self._error(node, f"{key} must be a text", f'{key}: "…"')
+        return str(node.value)
+
+    def seconds(self, key: str, node: Node) -> float:
+        """A duration, as on the command line."""
+        from electctl.duration import parse_duration
+
+        if not self._is_scalar(node, "str", "int", "float"):
+            raise self._error(node, f"{key} must be a duration", f"{key}: 10s")
+        try:
+            return parse_duration(str(node.value))
+        except UsageError as error:
+            raise self._error(node, f"{key}: {error.message}", error.hint) from None
+
+    def number(self, key: str, node: Node) -> int:
+        """A whole number, not negative."""
+        if not self._is_scalar(node, "int") or not str(node.value).isdecimal():
+            raise self._error(node, f"{key} must be a whole number, 0 or more", f"{key}: 3")
+        return int(node.value)
+
+    def exit_code(self, key: str, node: Node) -> int:
+        """A number that a process can exit with."""
+        code = self.number(key, node)
+        if code > 255:
+            raise self._error(node, f"{key} must be between 0 and 255", f"{key}: 0")
+        return code
+
+    def boolean(self, key: str, node: Node) -> bool:
+        """true or false."""
+        if not self._is_scalar(node, "bool") or node.value.lower() not in ("true", "false"):
+            raise self._error(node, f"{key} must be true or false", f"{key}: true")
+        return bool(node.value.lower() == "true")
+
+    def _urls(self, node: Node) -> tuple[tuple[str, str], ...]:
+        items = node.value if _is(node, _SEQUENCE) else [node]
+        if not items:
+            raise self._error(node, "backend is an empty list", "leave it out, or name one")
+        urls = []
+        for item in items:
+            if not self._is_scalar(item, "str"):
+                raise self._error(
+                    item, "backend must be a URL or a list of URLs", "backend: redis://host:6379/0"
+                )
+            urls.append((str(item.value), f"{self._path}:{item.start_mark.line + 1}"))
+        return tuple(urls)
+
+    # Structure -----------------------------------------------------------------------------------
+
+    def _entries(self, node: Node, what: str, known: tuple[str, ...]) -> dict[str, Node]:
+        entries = {}
+        for key, child in self._pairs(node, what):
+            if key not in known:
+                near = get_close_matches(key.replace("-", "_"), known, 1)
+                hint = (
+                    f"did you mean {near[0]}?" if near else f"it knows {', '.join(sorted(known))}"
+                )
+                raise self._error(child, f"unknown key {key!r} in {what}", hint)
+            entries[key] = child
+        return entries
+
+    def _pairs(self, node: Node, what: str) -> list[tuple[str, Node]]:
+        if not _is(node, _MAPPING):
+            raise self._error(node, f"{what} must hold key: value lines", "ttl: 10s")
+        seen: dict[str, int] = {}
+        pairs = []
+        for key, child in node.value:
+            line = key.start_mark.line + 1
+            if not _is(key, _SCALAR) or self._is_null(key):
+                raise self._error(key, f"a key in {what} is not a text", "ttl: 10s")
+            name = str(key.value)
+            if name in seen:
+                raise self._error(
+                    key, f"{name!r} is given twice in {what}", f"it is also in line {seen[name]}"
+                )
+            seen[name] = line
+            pairs.append((name, child))
+        return pairs
+
+    @staticmethod
+    def _is_scalar(node: Node, *kinds: str) -> bool:
+        return _is(node, _SCALAR) and node.tag.removeprefix("tag:yaml.org,2002:") in kinds
+
+    def _is_null(self, node: Node) -> bool:
+        return self._is_scalar(node, "null")
+
+    def _error(self, node: Node, cause: str, hint: str | None) -> ConfigError:
+        return ConfigError(f"{self._path}:{node.start_mark.line + 1}: {cause}", hint=hint)
+
+
+#: Every key that the top of the file and each election may have, beside ``backend``.
+_KEYS: dict[str, Callable[[_Reader, str, Any], Any]] = {
+    "id": _Reader.text,
+    "ttl": _Reader.seconds,
+    "grace": _Reader.seconds,
+    "wait": _Reader.seconds,
+    "keep": _Reader.boolean,
+    "max_terms": _Reader.number,
+    "min_hold": _Reader.seconds,
+    "conflict_exit_code": _Reader.exit_code,
+    "on_elected": _Reader.text,
+    "on_lost": _Reader.text,
+}
