@@ -15,7 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from electctl.errors import Unreachable, UsageError
+from electctl import registry
+from electctl.errors import ConfigError, Unreachable, Unsupported, UsageError
 from electctl.lab.ports import HeldPort
 from electctl.lab.server import Server
 
@@ -139,3 +140,21 @@ class Cluster(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def make_cluster(scheme: str, home: Path, nodes: int | None = None) -> Cluster:
+    """The cluster of a scheme, not started. ``nodes`` None is the scheme's default.
+
+    Raises UsageError for an unknown scheme or a node count that makes no sense, Unsupported where
+    a scheme has no servers of its own to start.
+    """
+    found = registry.plugin(scheme)
+    if found.lab is None:
+        raise Unsupported(
+            f"{scheme}:// has no lab: it has no servers of its own to start",
+            hint="electctl backends lists what each scheme can do",
+        )
+    cluster = registry.load_part(found, found.lab)(home, nodes, scheme=scheme)
+    if not isinstance(cluster, Cluster):
+        raise ConfigError(f"{found.lab} is not a Cluster")
+    return cluster
