@@ -1,0 +1,27 @@
+"""Leader election on Redis: a TTL lock on one primary. Importing this imports no client library.
+
+What it does not guarantee is in :mod:`electctl_redis.traits`.
+"""
+
+from __future__ import annotations
+
+from electctl.backend import Plugin
+from electctl_redis.traits import TRAITS
+
+PLUGIN = Plugin(
+    schemes=("redis", "rediss", "redis+sentinel"),
+    traits=TRAITS,
+    backend="electctl_redis.backend:RedisBackend",
+    requires="redis",
+    lab="electctl_redis.lab:RedisCluster",
+    example="redis://127.0.0.1:6379/0",
+    options={
+        "ca": "rediss: file of the authority that signed the server's certificate",
+        "cert": "rediss: file of our client certificate",
+        "key": "rediss: file of its key",
+        "insecure": "rediss: true accepts any certificate",
+        "tls": "redis+sentinel: true speaks TLS to Sentinels and servers",
+        "sentinel_user": "redis+sentinel: user at the Sentinels",
+        "sentinel_password": "redis+sentinel: password at the Sentinels",
+    },
+)

@@ -1,0 +1,218 @@
+"""One candidate's attempt to lead an election on Redis.
+
+What this does not guarantee: order. Who has waited longest is woken first, but a newcomer, ours or
+a foreign tool, can take a lock in the moment in which it is free. Nor that the grant is ours alone
+(see the traits).
+
+Source of the lock: https://redis.io/docs/latest/commands/set/#patterns, with an id, a fencing
+counter and a queue added; each step is one script of :mod:`electctl_redis.scripts`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+
+from electctl.backend import Bid, Candidacy, Grant, Renewal
+from electctl.clock import now
+from electctl.errors import DuplicateId, ElectctlError, LeadershipLost
+from electctl_redis import scripts
+from electctl_redis.connect import Interrupt, Interrupted, Links, Subscription
+from electctl_redis.names import Keys, new_nonce, owner
+from electctl_redis.target import Target
+
+#: Seconds between two looks at a foreign holder's key by the first waiter.
+FOREIGN_POLL = 0.5
+#: Keyspace events after which a lock need not be looked at: it is taken, or lives on.
+_STILL_HELD = frozenset({b"set", b"expire"})
+#: By how much (s) the end of a rival's time must move for it to be a sign of life: PTTL is whole
+#: milliseconds, and the way from the server to us varies.
+_SIGN_OF_LIFE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class _Busy:
+    """Somebody leads: who, when to look again (on our clock), and our place."""
+
+    value: bytes
+    look_at: float
+    rank: int
+
+
+class RedisCandidacy(Candidacy):
+    """Enters, waits, renews, releases. See :class:`electctl.backend.Candidacy`."""
+
+    def __init__(self, target: Target, bid: Bid) -> None:
+        self.bid = bid
+        self.keys = Keys.of(bid.election, target.db)
+        self._nonce = new_nonce()
+        self.value = bid.candidate.encode() + b":" + self._nonce
+        #: Rounded up: the store never grants less than the bid says.
+        self._ttl_ms = math.ceil(bid.ttl * 1000)
+        self._links = Links(target, bid.request_timeout)
+        self._interrupt = Interrupt()
+        self._subscription: Subscription | None = None
+        #: When we entered, by the server's clock; "" before.
+        self._stamp = b""
+        #: Whether something of ours may be in the store.
+        self._may_remain = False
+        #: Others under our id, by value: until when each lived when last seen.
+        self._rivals: dict[bytes, float] = {}
+
+    # Entering ------------------------------------------------------------------------------------
+
+    def acquire(self, deadline: float | None) -> Grant | None:
+        """Enter, wait and return the grant. The lock is taken by one request where it is free."""
+        try:
+            while True:
+                answer = self._try()
+                if isinstance(answer, Grant):
+                    return answer
+                if deadline is not None and now() >= deadline:
+                    break
+                if self._subscription is None:
+                    # Only now, and before the place in the queue is taken: no word can be missed.
+                    self._subscription = self._subscribe()
+                else:
+                    self._wait(self._subscription, answer, deadline)
+        except Interrupted:
+            pass
+        finally:
+            self._unsubscribe()
+        self._withdraw()
+        return None
+
+    def _try(self) -> Grant | _Busy:
+        stamp = b"" if self._subscription is None else self._stamp or b"0"
+        since = now()
+        self._may_remain = True
+        answer = self._links.script(
+            scripts.ACQUIRE,
+            self.keys.queue,
+            self.keys.channels,
+            self.value,
+            self._ttl_ms,
+            stamp,
+            interrupt=self._interrupt,
+        )
+        self.contacted = True
+        if answer[0] == 1:
+            return Grant(token=answer[1], since=since, ttl=self.bid.ttl)
+        value, left = answer[1], answer[2] / 1000
+        if owner(value).id == self.bid.candidate and owner(value).ours:
+            self._watch_rival(value, now() + left)
+        if stamp == b"":
+            self._may_remain = bool(self._stamp)
+            return _Busy(value, now(), 0)
+        _, _, _, look, rank, self._stamp, rival, till = answer
+        if rival is not None:
+            self._watch_rival(rival, int(till) / 1000)
+        return _Busy(value, now() + look / 1000, rank)
+
+    def _watch_rival(self, value: bytes, until: float) -> None:
+        """A predecessor's remains only run out; what extends its time is another live process."""
+        first = self._rivals.setdefault(value, until)
+        if until > first + _SIGN_OF_LIFE:
+            raise DuplicateId(
+                f"another process campaigns for {self.bid.election!r} as {self.bid.candidate!r}",
+                hint="give each candidate an --id of its own",
+            )
+
+    # Waiting -------------------------------------------------------------------------------------
+
+    def _subscribe(self) -> Subscription:
+        limit = now() + self.bid.request_timeout
+        subscription = Subscription(self._links.open(limit))
+        try:
+            subscription.subscribe(self.keys.wake(self._nonce), limit)
+        except BaseException:
+            subscription.close()
+            raise
+        return subscription
+
+    def _unsubscribe(self) -> None:
+        if self._subscription is not None:
+            self._subscription.close()
+            self._subscription = None
+
+    def _wait(self, subscription: Subscription, busy: _Busy, deadline: float | None) -> None:
+        """Return when it is time to try again. Raises Interrupted."""
+        look_at = busy.look_at
+        # Only the first looks at a foreign holder often: its tool tells nobody when it lets go.
+        foreign = busy.rank == 0 and not owner(busy.value).ours
+        if foreign:
+            limit = now() + self.bid.request_timeout
+            subscription.subscribe(self.keys.keyspace, limit, optional=True)
+        while True:
+            until = look_at if deadline is None else min(look_at, deadline)
+            poll_at = now() + FOREIGN_POLL
+            found = subscription.next(min(until, poll_at) if foreign else until, self._interrupt)
+            if found is None:
+                if now() >= until or self._links.call("GET", self.keys.lock) != busy.value:
+                    return
+                continue
+            channel, message = found
+            if channel == self.keys.keyspace:
+                if message not in _STILL_HELD:
+                    return
+            elif message == b"free":
+                return
+            elif message == b"standby":
+                look_at = min(look_at, now() + scripts.STANDBY_MS / 1000)
+            else:
+                _, _, pause = message.split()
+                look_at, foreign = now() + int(pause) / 1000, False
+
+    def cancel(self) -> None:
+        """Make ``acquire`` return None: it never waits without looking at the interrupt too."""
+        self._interrupt.set()
+
+    def _withdraw(self) -> None:
+        # What cannot be taken back runs out by itself.
+        with contextlib.suppress(ElectctlError):
+            self.release()
+
+    # Leading -------------------------------------------------------------------------------------
+
+    def renew(self) -> Renewal:
+        """Extend the lock if its value is still ours."""
+        since = now()
+        answer = self._links.script(
+            scripts.RENEW, (self.keys.lock, self.keys.term), self.value, self._ttl_ms
+        )
+        if answer is None:
+            raise LeadershipLost(
+                f"the lock {self.bid.election!r} is no longer ours", reason="deleted"
+            )
+        return Renewal(since=since, ttl=self.bid.ttl, stop_requested=answer == 1)
+
+    def write_checkpoint(self, slot: str, value: bytes, seq: int) -> None:
+        """Write if the lock's value is still ours, in one script."""
+        written = self._links.script(
+            scripts.CHECKPOINT,
+            (self.keys.lock, self.keys.checkpoint),
+            self.value,
+            slot.encode(),
+            value,
+            seq,
+        )
+        if written != 1:
+            raise LeadershipLost(
+                f"the lock {self.bid.election!r} is no longer ours; nothing was written",
+                reason="deleted",
+            )
+
+    def release(self) -> None:
+        """Delete the lock if its value is ours, leave the queue, wake the next; in one script."""
+        if not self._may_remain:
+            return
+        member = self._stamp + b":" + self.value if self._stamp else b""
+        self._links.script(scripts.RELEASE, self.keys.queue, self.keys.channels, self.value, member)
+        self._may_remain = False
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._unsubscribe()
+        self._links.close()
+        self._interrupt.close()

@@ -1,0 +1,169 @@
+"""What each error of redis-py means to us.
+
+What this does not guarantee: that a request which failed did not act. Only an answer says so.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+
+from redis import exceptions as client
+
+from electctl.errors import ConfigError, ElectctlError, Refused, Unreachable
+
+#: Everything that redis-py raises on purpose; some of it does not descend from RedisError.
+CLIENT_ERRORS: tuple[type[Exception], ...] = (
+    client.RedisError,
+    client.RedisClusterException,
+    client.ChildDeadlockedError,
+    OSError,
+    *((client.IncorrectPolicyType,) if hasattr(client, "IncorrectPolicyType") else ()),
+)
+
+#: The server's own error codes: what they mean, and what to do.
+_PASSING = {
+    "LOADING": "it is loading its data",
+    "READONLY": "it is a replica, and a replica takes no writes",
+    "MASTERDOWN": "it is a replica without its primary",
+    "CLUSTERDOWN": "its cluster is down",
+    "TRYAGAIN": "its cluster is moving keys",
+    "OOM": "it is out of memory and takes no writes",
+    "MISCONF": "it cannot save to disk and takes no writes",
+    "NOREPLICAS": "it has too few replicas to take writes",
+    "BUSY": "it is busy with a script",
+    "UNKILLABLE": "it is busy with a script",
+    "UNBLOCKED": "it changed its role",
+}
+_DENIED = {
+    "NOAUTH": "it wants a password",
+    "WRONGPASS": "it does not know this user with this password",
+    "NOPERM": "the user lacks a permission",
+    "DENIED": "it refuses connections from here",
+}
+_WRONG = {
+    "WRONGTYPE": (
+        "the election's key holds something that is no string",
+        "another program uses this name; choose another name or another database",
+    ),
+    "MOVED": (
+        "the server is a cluster node, and the election's key lives on another node",
+        "name the node that holds it",
+    ),
+    "ASK": (
+        "the server is a cluster node, and the election's key is moving to another node",
+        "name the node that holds it",
+    ),
+    "CROSSSLOT": (
+        "the election's keys do not fall into one slot of this cluster",
+        "choose a name without '}'",
+    ),
+}
+_CODES = _PASSING.keys() | _DENIED.keys() | _WRONG.keys()
+#: A code at the start, or (before Redis 7) inside "Error running script (…): -CODE …".
+_CODE = re.compile(rf"(?:^|-|\s)({'|'.join(sorted(_CODES))})\b")
+_CLASS_CODES: tuple[tuple[type[Exception], str], ...] = (
+    (client.BusyLoadingError, "LOADING"),
+    (client.ReadOnlyError, "READONLY"),
+    (client.MasterDownError, "MASTERDOWN"),
+    (client.ClusterDownError, "CLUSTERDOWN"),
+    (client.TryAgainError, "TRYAGAIN"),
+    (client.OutOfMemoryError, "OOM"),
+    (client.NoPermissionError, "NOPERM"),
+    (client.MovedError, "MOVED"),
+    (client.AskError, "ASK"),
+    (client.ClusterCrossSlotError, "CROSSSLOT"),
+)
+_ACCESS = (
+    client.AuthenticationError,
+    client.AuthorizationError,
+    client.AuthenticationWrongNumberOfArgsError,
+)
+#: TLS alerts by which a server rejects *our* certificate or the lack of one (RFC 8446, 6.2).
+_CLIENT_CERT = re.compile(
+    "CERTIFICATE_REQUIRED|ALERT_(BAD|UNKNOWN|EXPIRED|REVOKED|UNSUPPORTED)_?CERT|ALERT_UNKNOWN_CA"
+    "|ALERT_CERTIFICATE|ALERT_ACCESS_DENIED|ALERT_HANDSHAKE_FAILURE",
+    re.IGNORECASE,
+)
+
+
+def translate(error: Exception, peer: str) -> ElectctlError:
+    """Our error for one of redis-py's (or the operating system's) about the server at ``peer``."""
+    where = f"Redis at {peer}"
+    text = _one_line(str(error))
+    tls = _tls_cause(error)
+    if tls is not None:
+        return _of_tls(tls, where)
+    code = _code(error, text)
+    if code in _DENIED or isinstance(error, _ACCESS):
+        return _denied(code, where, text)
+    if code in _PASSING:
+        return Unreachable(f"{where} cannot serve now: {_PASSING[code]}")
+    if code in _WRONG:
+        cause, hint = _WRONG[code]
+        return ConfigError(f"{where}: {cause}", hint=hint)
+    if isinstance(error, client.TimeoutError | TimeoutError):
+        return Unreachable(f"{where} did not answer in time", hint="is it running, and reachable?")
+    if isinstance(error, client.ConnectionError | OSError):
+        return Unreachable(f"{where} cannot be reached: {text}", hint="is it running?")
+    if isinstance(error, client.ResponseError):
+        return _answered(where, text)
+    return Unreachable(f"{where}: {type(error).__name__}: {text}")
+
+
+def _answered(where: str, text: str) -> ElectctlError:
+    lowered = text.lower()
+    if "db index" in lowered:
+        return ConfigError(f"{where} has no such database", hint="the URL's path is its number")
+    if "unknown command" in lowered:
+        return ConfigError(f"{where}: {text}", hint="Redis 5 or newer is needed, with EVALSHA")
+    return ConfigError(f"{where} refused a command: {text}")
+
+
+def _denied(code: str, where: str, text: str) -> Refused:
+    if code == "NOPERM":
+        return Refused(
+            f"{where} refused us: {text or _DENIED[code]}",
+            hint="the user needs ~<election> ~electctl:* &electctl:* +evalsha +eval +subscribe "
+            "and the commands of the scripts (docs/backends/redis.md)",
+        )
+    reason = _DENIED.get(code, text)
+    return Refused(
+        f"{where} refused us: {reason}", hint="user:password@ in the URL, or ELECTCTL_PASSWORD"
+    )
+
+
+def _of_tls(error: ssl.SSLError, where: str) -> ElectctlError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Unreachable(
+            f"{where}: its certificate is not accepted: {error.verify_message}",
+            hint="?ca=FILE names the authority that signed it",
+        )
+    reason = error.reason or _one_line(str(error))
+    if _CLIENT_CERT.search(reason):
+        return Refused(f"{where} rejects our TLS certificate: {reason}", hint="?cert=FILE&key=FILE")
+    return Unreachable(f"{where}: TLS failed: {reason}", hint="does it speak TLS on this port?")
+
+
+def _tls_cause(error: BaseException) -> ssl.SSLError | None:
+    # redis-py raises its ConnectionError while it handles the cause, and keeps only its text.
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLError) and not isinstance(seen, TimeoutError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _code(error: Exception, text: str) -> str:
+    for kind, code in _CLASS_CODES:
+        if isinstance(error, kind):
+            return code
+    if isinstance(error, client.ResponseError | client.ConnectionError):
+        found = _CODE.search(text)
+        return found[1] if found else ""
+    return ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
