@@ -263,9 +263,9 @@ class LeaderElector:
 
         Survives the loss of the backend, and yields ``unreachable`` and ``recovered`` for it.
         """
-        from electctl.observe import observe
+        from electctl.observe import Observation
 
-        return observe(self.backend, check_name(election, "election name"))
+        return iter(Observation(self.backend, check_name(election, "election name")))
 
     def evict(
         self, election: str, *, force: bool = False, wait: float | None = None

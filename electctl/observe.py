@@ -9,11 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from electctl.backend import Backend, View
 from electctl.clock import now
-from electctl.errors import OutcomeUnknown, Unreachable
+from electctl.errors import ElectctlError, OutcomeUnknown, Unreachable
+
+if TYPE_CHECKING:
+    from electctl.backend import Watch
 
 _POLL = 1.0
 _FIRST_BACKOFF = 0.1
@@ -33,40 +36,59 @@ class Change:
     cause: str = ""
 
 
-def observe(
-    backend: Backend, election: str, stop: threading.Event | None = None
-) -> Iterator[Change]:
-    """Yield the current state, then each change, until ``stop`` is set (checked every second).
+class Observation:
+    """The changes of one election: iterate in one thread, :meth:`close` from any other."""
 
-    Raises Refused and UsageError; loss of contact is a change, not an error.
-    """
-    stop = stop or threading.Event()
-    seen: View | None = None
-    reachable = True
-    backoff = _FIRST_BACKOFF
-    while not stop.is_set():
-        watch = None
+    def __init__(self, backend: Backend, election: str) -> None:
+        self._backend = backend
+        self._election = election
+        self._stop = threading.Event()
+        self._watch: Watch | None = None
+
+    def close(self) -> None:
+        """End the iteration soon: at once where the backend's watch can be woken."""
+        self._stop.set()
+        watch = self._watch
+        if watch is not None:
+            watch.close()
+
+    def __iter__(self) -> Iterator[Change]:
+        """The current state, then each change, until :meth:`close`.
+
+        Raises Refused and UsageError; loss of contact is a change, not an error.
+        """
         try:
-            watch = backend.watch(election)
-            while not stop.is_set():
-                view = watch.next(_POLL)
-                if view is not None or not reachable:
+            yield from self._changes()
+        except ElectctlError:
+            if not self._stop.is_set():  # what a watch says that was closed under it is no news
+                raise
+
+    def _changes(self) -> Iterator[Change]:
+        seen: View | None = None
+        reachable = True
+        backoff = _FIRST_BACKOFF
+        while not self._stop.is_set():
+            try:
+                self._watch = self._backend.watch(self._election)
+                while not self._stop.is_set():
+                    view = self._watch.next(_POLL)
+                    if view is None:
+                        continue
                     backoff = _FIRST_BACKOFF
-                if not reachable and view is not None:
-                    reachable = True
-                    yield Change("recovered", view, now())
-                if view is not None:
+                    if not reachable:
+                        reachable = True
+                        yield Change("recovered", view, now())
                     yield from _compare(seen, view)
                     seen = view
-        except (Unreachable, OutcomeUnknown) as error:
-            if reachable:
-                reachable = False
-                yield Change("unreachable", seen or View(None), now(), error.message)
-        finally:
-            if watch is not None:
-                watch.close()
-        stop.wait(backoff)
-        backoff = min(backoff * 2, _MAX_BACKOFF)
+            except (Unreachable, OutcomeUnknown) as error:
+                if reachable and not self._stop.is_set():
+                    reachable = False
+                    yield Change("unreachable", seen or View(None), now(), error.message)
+            finally:
+                if self._watch is not None:
+                    self._watch.close()
+            self._stop.wait(backoff)
+            backoff = min(backoff * 2, _MAX_BACKOFF)
 
 
 def _compare(seen: View | None, view: View) -> Iterator[Change]:

@@ -58,6 +58,14 @@ Version = Annotated[
     ),
 ]
 
+Elections = Annotated[
+    list[str],
+    typer.Argument(metavar="ELECTION...", help="The elections, by name.", show_default=False),
+]
+Election = Annotated[
+    str, typer.Argument(metavar="ELECTION", help="The election, by name.", show_default=False)
+]
+
 
 def _named(option: str, parse: Callable[[str], float]) -> Callable[[str], float]:
     def parser(text: str) -> float:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from typing import IO, Any
 
 from electctl.url import mask_text
 
 _MAX_MESSAGE = 1000
+_MAX_CELL = 60
 
 
 def shown(text: str, limit: int | None = None) -> str:
@@ -60,3 +62,43 @@ def is_live(stream: IO[Any]) -> bool:
     if os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
         return False
     return stream.isatty()
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows under their heads, aligned by spaces: reads well, and `awk` can read it too."""
+    cells = [list(heads), *([shown(cell, _MAX_CELL) or "-" for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    )
+    return "\n".join(lines) + "\n"
+
+
+def seconds(value: float | None) -> str:
+    """A time span for people: ``850ms``, ``9.5s``, ``3m20s``, ``2h05m``; empty for None."""
+    if value is None:
+        return ""
+    if value < 1:
+        return f"{max(0.0, value) * 1000:.0f}ms"
+    if value < 60:
+        return f"{value:.1f}s".replace(".0s", "s")
+    whole = int(value)
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole // 60 % 60:02d}m"
+
+
+def holder_name(holder: str | None) -> str:
+    """A holder's id for people: nobody, an anonymous one, or the id."""
+    if holder is None:
+        return "(nobody)"
+    return holder or "(anonymous)"
+
+
+def names(ids: Sequence[str]) -> str:
+    """Those who wait: how many, and the first few."""
+    if not ids:
+        return ""
+    first = ", ".join(shown(name, _MAX_CELL // 2) for name in ids[:3])
+    return f"{len(ids)}: {first}{', …' if len(ids) > 3 else ''}"

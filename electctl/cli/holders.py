@@ -1,0 +1,133 @@
+"""``electctl holders``: who leads now, once."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from electctl.cli import render
+from electctl.cli.app import Command, new_app
+from electctl.cli.frame import Frame
+from electctl.cli.options import Elections
+from electctl.cli.targets import open_targets
+
+if TYPE_CHECKING:
+    from electctl.backend import Backend
+    from electctl.errors import ElectctlError
+    from electctl.observe import Change
+    from electctl.watch import Target
+
+app = new_app()
+
+EXAMPLES = """
+electctl holders nightly -b redis://127.0.0.1:6379/0
+electctl holders nightly reports --json
+"""
+_HEADS = ("ELECTION", "LEADER", "TOKEN", "EXPIRES IN", "SINCE", "WAITING")
+
+
+@app.command("holders", cls=Command, epilog=EXAMPLES)
+def holders(ctx: typer.Context, elections: Elections) -> None:
+    """Print who leads, once, on every backend that is named.
+
+    An election that nobody leads is no error. A backend that does not answer within 10 s ends it
+    with 69, after the others have been printed.
+    """
+    frame = Frame.of(ctx)
+    with ExitStack() as stack:
+        opened = open_targets(frame.settings, elections, stack)
+        looks = _look_at_all(opened)
+        if frame.json:
+            for look in looks:
+                frame.emit(look.as_dict())
+        else:
+            frame.print(_table(looks))
+    for look in looks:
+        if look.error is not None:
+            raise look.error
+
+
+@dataclass
+class _Look:
+    """One target, and what came of looking at it."""
+
+    target: Target
+    change: Change | None = None
+    error: ElectctlError | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        from electctl.backend import View
+        from electctl.clock import now
+        from electctl.observe import Change
+        from electctl.watch import event_of
+
+        cause = "" if self.error is None else self.error.message
+        missed = Change("unreachable", View(None), now(), cause)
+        return event_of(self.target, self.change or missed).as_dict()
+
+
+def _look_at_all(opened: list[tuple[Target, Backend]]) -> list[_Look]:
+    """Look at every target at the same time, for at most 10 s."""
+    from electctl.clock import now
+    from electctl.errors import ElectctlError, Unreachable
+    from electctl.watch import CONTACT_LIMIT, look
+
+    results: list[list[Change | BaseException]] = [[] for _ in opened]
+
+    def run(target: Target, backend: Backend, result: list[Change | BaseException]) -> None:
+        try:
+            result.append(look(target, backend))
+        except BaseException as error:  # noqa: BLE001 - raised again below, where somebody hears it
+            result.append(error)
+
+    threads = [
+        threading.Thread(target=run, args=(*pair, result), daemon=True)
+        for pair, result in zip(opened, results, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    deadline = now() + CONTACT_LIMIT
+    for thread in threads:
+        thread.join(max(0.0, deadline - now()))
+
+    looks = []
+    for (target, _), result in zip(opened, results, strict=True):
+        late = Unreachable(f"{target.url.masked()} did not answer within {CONTACT_LIMIT:g} s")
+        match result[0] if result else late:
+            case ElectctlError() as error:
+                looks.append(_Look(target, error=error))
+            case BaseException() as error:
+                raise error
+            case change:
+                looks.append(_Look(target, change))
+    return looks
+
+
+def _table(looks: list[_Look]) -> str:
+    several = len({look.target.url.masked() for look in looks}) > 1
+    heads = (*_HEADS[:1], "BACKEND", *_HEADS[1:]) if several else _HEADS
+    rows = []
+    for look in looks:
+        backend = [look.target.url.masked()] if several else []
+        rows.append([look.target.election, *backend, *_cells(look.change)])
+    return render.table(heads, rows)
+
+
+def _cells(change: Change | None) -> list[str]:
+    if change is None:
+        return ["(unknown)", "", "", "", ""]
+    holder = change.view.holder
+    waiting = render.names(change.view.waiting)
+    if holder is None:
+        return [render.holder_name(None), "", "", "", waiting]
+    return [
+        render.holder_name(holder.id),
+        "" if holder.token is None else str(holder.token),
+        render.seconds(holder.expires_in),
+        holder.since or "",
+        waiting,
+    ]

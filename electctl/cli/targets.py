@@ -1,0 +1,35 @@
+"""Which election is looked at on which backend.
+
+What this does not guarantee: contact; backends are opened, not asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from electctl.backend import Backend
+    from electctl.config import Settings
+    from electctl.watch import Target
+
+
+def open_targets(
+    settings: Settings, elections: Sequence[str], stack: ExitStack
+) -> list[tuple[Target, Backend]]:
+    """Every election on every backend that is named for it, each with a backend of its own.
+
+    Raises UsageError, ConfigError, MissingDependency. ``stack`` closes what was opened.
+    """
+    from electctl.elector import check_name
+    from electctl.registry import open_backend
+    from electctl.watch import Target
+
+    found = []
+    for election in dict.fromkeys(elections):
+        check_name(election, "election name")
+        for url in settings.backend_urls(election):
+            # Not shared between elections: a client library need not bear several threads.
+            found.append((Target(election, url), stack.enter_context(open_backend(url))))
+    return found
