@@ -44,7 +44,7 @@ class BackendURL:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     path: str = ""
-    options: dict[str, str] = field(default_factory=dict, repr=False)
+    options: dict[str, str] = field(default_factory=dict, repr=False, hash=False)
 
     @classmethod
     def parse(cls, text: str) -> BackendURL:

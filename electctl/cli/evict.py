@@ -17,6 +17,7 @@ from electctl.errors import Negative
 
 if TYPE_CHECKING:
     from electctl.backend import Holder
+    from electctl.url import BackendURL
 
 app = new_app()
 
@@ -67,7 +68,7 @@ def evict(
             gone = elector.evict(election, force=force, wait=wait)
     if gone is None:
         raise Negative(f"nobody leads {election!r}", hint="electctl watch shows who does, and when")
-    _report(frame, election, url.scheme, gone, force=force)
+    _report(frame, election, url, gone, force=force)
 
 
 @contextmanager
@@ -83,12 +84,12 @@ def _patience(frame: Frame, election: str) -> Iterator[None]:
         timer.cancel()
 
 
-def _report(frame: Frame, election: str, scheme: str, gone: Holder, *, force: bool) -> None:
+def _report(frame: Frame, election: str, url: BackendURL, gone: Holder, *, force: bool) -> None:
     from electctl.events import Event
 
     if frame.json:
-        details = {"forced": force}
-        frame.emit(Event("evicted", election, scheme, gone.id, gone.token, details).as_dict())
+        details = {"url": url.masked(), "forced": force}
+        frame.emit(Event("evicted", election, url.scheme, gone.id, gone.token, details).as_dict())
         return
     token = "" if gone.token is None else f" (token {gone.token})"
     how = "was deleted as leader of" if force else "no longer leads"
