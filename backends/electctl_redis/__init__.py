@@ -13,7 +13,7 @@ PLUGIN = Plugin(
     traits=TRAITS,
     backend="electctl_redis.backend:RedisBackend",
     requires="redis",
-    lab="electctl_redis.lab:RedisCluster",
+    lab="electctl_redis.lab:cluster",
     example="redis://127.0.0.1:6379/0",
     options={
         "ca": "rediss: file of the authority that signed the server's certificate",

@@ -81,7 +81,9 @@ def _stream(host: str, port: int, tls: Tls | None, timeout: float) -> _Stream:
     arguments: dict[str, object] = {
         "host": host,
         "port": port,
-        "socket_timeout": timeout,
+        # For TLS, and for the rest of an answer that has begun: waiting for one to begin is bounded
+        # by each request's own deadline, in Link.ready.
+        "socket_timeout": max(timeout, 1.0),
         "socket_connect_timeout": timeout,
         "socket_keepalive": True,
         # Version 3 would cost a HELLO for each connection.
@@ -153,6 +155,8 @@ class Link:
 
         Raises :class:`Interrupted` if ``interrupt`` is set first.
         """
+        if interrupt is not None and interrupt.is_set:
+            raise Interrupted
         if self._stream.can_read(0):
             return True
         if interrupt is not None:

@@ -21,6 +21,13 @@ CLIENT_ERRORS: tuple[type[Exception], ...] = (
     *((client.IncorrectPolicyType,) if hasattr(client, "IncorrectPolicyType") else ()),
 )
 
+#: What an ACL must allow, with ``<election>`` for the names of elections.
+NEEDED_RIGHTS = (
+    "~<election> ~electctl:{* &electctl:* &__keyspace@* +evalsha +eval "
+    "+get +set +del +pttl +pexpire +time +hincrby +hset +hget +hmget +zadd +zrem +zrange +zrangebyscore +zremrangebyscore "
+    "+publish +subscribe +select +role"
+)
+
 #: The server's own error codes: what they mean, and what to do.
 _PASSING = {
     "LOADING": "it is loading its data",
@@ -124,8 +131,7 @@ def _denied(code: str, where: str, text: str) -> Refused:
     if code == "NOPERM":
         return Refused(
             f"{where} refused us: {text or _DENIED[code]}",
-            hint="the user needs ~<election> ~electctl:* &electctl:* +evalsha +eval +subscribe "
-            "and the commands of the scripts (docs/backends/redis.md)",
+            hint=f"ACL SETUSER … {NEEDED_RIGHTS}",
         )
     reason = _DENIED.get(code, text)
     return Refused(

@@ -14,8 +14,8 @@ Keys, all in the hash slot of the election's own:
 - ``electctl:{tag}:term:<election>``: hash of the latest term (holder, since, ttl, evict) and token
 - ``electctl:{tag}:waiting:<election>``: sorted set, ``<16 digits>:<id>:<32 hex>`` → until when (ms)
   that waiter counts as alive; the digits say when it entered (µs)
-- ``electctl:{tag}:checkpoint:<election>``: hash, ``v:<slot>`` value, ``g:<slot>`` grant, ``s:<slot>``
-  sequence
+- ``electctl:{tag}:checkpoint:<election>``: hash, ``v:<slot>`` value, ``g:<slot>`` grant,
+  ``s:<slot>`` sequence
 
 Channels (these are global to a server, so they carry the database's number):
 ``electctl:<db>:{tag}:wake:<32 hex>`` of one waiter, ``electctl:<db>:{tag}:changes:<election>``.
@@ -92,20 +92,13 @@ local function look_in(rank, left, ttl)
 end
 
 -- Tell waiters in order, messages[1] to the first that listens, and so on.
-local function tell(found, messages, till, now)
+local function tell(found, messages)
   local n = 1
   for _, waiter in ipairs(found) do
     if n > #messages then return end
-    local heard = publish('wake:' .. string.sub(waiter.member, -32), messages[n])
-    if heard == 0 then
+    if publish('wake:' .. string.sub(waiter.member, -32), messages[n]) == 0 then
       redis.call('ZREM', waiting, waiter.member)
     else
-      if till and waiter.till < till then
-        redis.call('ZADD', waiting, till, waiter.member)
-        if redis.call('PTTL', waiting) < till - now then
-          redis.call('PEXPIRE', waiting, till - now)
-        end
-      end
       n = n + 1
     end
   end
@@ -144,8 +137,11 @@ if held and held ~= value then
     if waiter.till > last then last = waiter.till end
   end
   local look = look_in(rank, left, ttl)
-  redis.call('ZADD', waiting, now + look + ttl, me)
-  redis.call('PEXPIRE', waiting, math.max(last, now + look + ttl) - now)
+  -- Word of one or two new leaders can put off the look; only the waiter itself extends its time,
+  -- so that this is a sign of life.
+  local mine = now + look + 3 * ttl
+  redis.call('ZADD', waiting, mine, me)
+  redis.call('PEXPIRE', waiting, math.max(last, mine) - now)
   return {0, held, left, look, rank, stamp, rival, till}
 end
 
@@ -164,7 +160,7 @@ changed('held ' .. token .. ' ' .. ttl .. ' ' .. now .. ' ' .. value)
 tell(waiters(now), {
   'rank 0 ' .. look_in(0, ttl, ttl),
   'rank 1 ' .. look_in(1, ttl, ttl),
-}, now + 2 * ttl, now)
+})
 return {1, token}
 """
 )

@@ -10,12 +10,15 @@ it: a look at the present state is published to the watcher too, instead of bein
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
 from electctl.backend import Holder, View, Watch
 from electctl.clock import now
+from electctl.errors import Unreachable
 from electctl_redis import scripts
 from electctl_redis.connect import Interrupt, Interrupted, Links, Subscription
 from electctl_redis.names import Keys, new_nonce, owner
@@ -76,20 +79,23 @@ class RedisWatch(Watch):
         self._subscription: Subscription | None = None
         self._shown: View | None = None
         self._look_at = 0.0
+        #: When an answer to the look under way is overdue.
+        self._overdue: float | None = None
+        #: Held by the thread in ``next``: a connection is never closed under another's hands.
+        self._in_use = threading.Lock()
 
     def next(self, timeout: float) -> View | None:
         """The current view first, then each change; None after ``timeout`` seconds without one."""
         deadline = now() + timeout
-        try:
-            while True:
+        with self._in_use, contextlib.suppress(Interrupted):
+            while not self._interrupt.is_set:
                 view = self._advance(deadline)
                 if view is not None and self._is_news(view):
                     self._shown = view
                     return view
                 if now() >= deadline and self._shown is not None:
                     return None
-        except Interrupted:
-            return None
+        return None
 
     def _is_news(self, view: View) -> bool:
         shown = self._shown
@@ -101,13 +107,16 @@ class RedisWatch(Watch):
             self._subscription = self._subscribe()
         if now() >= self._look_at:
             self._look()
-        # Before the first view the answer is waited for, however short the caller's time is.
-        limit = now() + self._links.timeout if self._shown is None else deadline
+        # The first view is waited for, however short the caller's time is.
+        limit = deadline if self._shown is not None else self._look_at
         found = self._subscription.next(min(limit, self._look_at), self._interrupt)
         if found is None:
+            if self._overdue is not None and now() >= self._overdue:
+                raise Unreachable("Redis publishes nothing to us any more")
             return None
         channel, message = found
         if channel == self._own:
+            self._overdue = None
             return self._plan(_aloud(message))
         if channel == self.keys.changes:
             self._look_at = min(self._look_at, now() + _SETTLED)
@@ -135,9 +144,12 @@ class RedisWatch(Watch):
     def _look(self) -> None:
         """Have the present state published to us."""
         self._look_at = now() + LOOK_INTERVAL
-        self._links.script(
+        self._overdue = self._overdue or now() + self._links.timeout
+        heard = self._links.script(
             scripts.LOOK_ALOUD, self.keys.queue, self._own, interrupt=self._interrupt
         )
+        if heard == 0:
+            raise Unreachable("the connection that Redis publishes to us on is lost")
 
     def _plan(self, view: View) -> View:
         if view.holder is not None and view.holder.expires_in is not None:
@@ -158,7 +170,10 @@ class RedisWatch(Watch):
         return View(holder, tuple(queue))
 
     def close(self) -> None:
-        """A blocked :meth:`next` returns None soon; its own thread then closes the connection."""
+        """A blocked :meth:`next` in another thread returns None soon."""
         self._interrupt.set()
-        if self._subscription is not None:
-            self._subscription.close()
+        with self._in_use:
+            if self._subscription is not None:
+                self._subscription.close()
+                self._subscription = None
+            self._interrupt.close()
