@@ -50,10 +50,10 @@ def _run(argv: list[str]) -> int:
     from electctl.errors import ElectctlError
 
     try:
-        if argv[:1] == ["check"] and not {"-h", "--help"} & set(argv):
+        if argv in (["check"], ["check", "--json"]):
             from electctl.campaign.ask import check_main
 
-            return check_main(argv[1:])
+            return check_main(as_json=len(argv) == 2)
         from electctl.cli.app import invoke
 
         return invoke(argv)

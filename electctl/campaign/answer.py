@@ -1,0 +1,147 @@
+"""The socket on which a campaign answers its command: ``check`` and ``checkpoint``.
+
+What this does not guarantee: that only the command asks. Whoever runs as the same user and knows
+the path can; the path is in a directory of mode 0700 and has mode 0600 itself.
+
+The protocol is one JSON object a line each way, one request a connection. Each connection has a
+thread of its own, so that one that is slow, or waits for the store, keeps nobody else waiting.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from electctl.campaign.ask import MAX_LINE, MAX_VALUE
+from electctl.errors import ElectctlError, UsageError
+
+if TYPE_CHECKING:
+    from electctl.leadership import Leadership
+
+#: Connections at once; more are closed unanswered.
+MAX_CONNECTIONS = 64
+#: Seconds that a client may take over its request, and over reading the answer.
+PATIENCE = 10.0
+#: The longest path of a unix socket that every system takes, in bytes.
+_MAX_PATH = 100
+
+
+class Desk:
+    """Answers for one leadership, from its election until :meth:`close`."""
+
+    def __init__(self, leadership: Leadership) -> None:
+        self._leadership = leadership
+        self._home = _private_directory()
+        self.path = self._home / "socket"
+        self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(self.path))
+        self.path.chmod(0o600)
+        self._listener.listen(MAX_CONNECTIONS)
+        threading.Thread(target=self._accept, name="electctl-desk", daemon=True).start()
+
+    def close(self) -> None:
+        """Answer no more, and remove the socket. Idempotent."""
+        # Unlike close(2) alone, this wakes the thread that waits in accept(2).
+        if self._listener.fileno() >= 0:
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                asking, _ = self._listener.accept()
+            except OSError:
+                return
+            if not self._slots.acquire(blocking=False):
+                asking.close()
+                continue
+            threading.Thread(
+                target=self._serve, args=(asking,), name="electctl-answer", daemon=True
+            ).start()
+
+    def _serve(self, asking: socket.socket) -> None:
+        try:
+            with asking:
+                asking.settimeout(PATIENCE)
+                with asking.makefile("rb") as stream:
+                    line = stream.readline(MAX_LINE + 1)
+                reply = self._reply(line)
+                asking.sendall(json.dumps(reply).encode() + b"\n")
+        except OSError:
+            pass  # the client has gone, or takes too long: its own affair
+        finally:
+            self._slots.release()
+
+    def _reply(self, line: bytes) -> dict[str, Any]:
+        try:
+            if len(line) > MAX_LINE:
+                raise UsageError(
+                    f"the request is longer than {MAX_LINE} bytes",
+                    hint=f"a checkpoint holds at most {MAX_VALUE} bytes",
+                )
+            return self._obey(_parse(line))
+        except ElectctlError as error:
+            return {
+                "error": {
+                    "exit_code": error.exit_code,
+                    "message": error.message,
+                    "hint": error.hint,
+                }
+            }
+
+    def _obey(self, request: dict[str, Any]) -> dict[str, Any]:
+        match request:
+            case {"do": "check"}:
+                remaining = self._leadership.remaining()
+                return {
+                    "leading": remaining > 0,
+                    "remaining_ms": int(remaining * 1000),
+                    "token": self._leadership.token,
+                }
+            case {"do": "set", "value": str(text)}:
+                self._leadership.checkpoint.set(_decode(text))
+                return {}
+            case {"do": "get"}:
+                value = self._leadership.checkpoint.get()
+                return {"value": None if value is None else base64.b64encode(value).decode()}
+        raise UsageError("the request is none that this electctl knows", hint="check, set or get")
+
+
+def _private_directory() -> Path:
+    home = Path(tempfile.mkdtemp(prefix="electctl-"))
+    if len(os.fsencode(home / "socket")) <= _MAX_PATH:
+        return home
+    home.rmdir()
+    return Path(tempfile.mkdtemp(prefix="electctl-", dir="/tmp"))
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+    except ValueError:
+        request = None
+    if not isinstance(request, dict):
+        raise UsageError("the request is not a JSON object", hint='{"do": "check"}')
+    return request
+
+
+def _decode(text: str) -> bytes:
+    try:
+        value = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise UsageError("the value is not base64", hint="RFC 4648, section 4") from None
+    if len(value) > MAX_VALUE:
+        raise UsageError(
+            f"the value has {len(value)} bytes; {MAX_VALUE} are allowed",
+            hint="store it elsewhere, and its name here",
+        )
+    return value
