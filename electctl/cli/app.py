@@ -108,7 +108,10 @@ class Command(TyperCommand):
 
     def __init__(self, name: str | None, *, params: list[Any] | None = None, **attrs: Any) -> None:
         super().__init__(name, params=[*(params or ()), *_global_params()], **attrs)
-        make_plain(self.params)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Every parameter, also those that Typer adds by itself, with plain conversions."""
+        return make_plain(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         """Merge the global options into the frame, then run."""
@@ -130,7 +133,10 @@ class Group(TyperGroup):
 
     def __init__(self, *, params: list[Any] | None = None, **attrs: Any) -> None:
         super().__init__(params=[*(params or ()), *_global_params()], **attrs)
-        make_plain(self.params)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Every parameter, also those that Typer adds by itself, with plain conversions."""
+        return make_plain(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         """Merge the global options into the frame, then run the command of the group."""
@@ -199,9 +205,7 @@ def root() -> Any:
         Global options may stand before the command or after it; -- ends them.
         """
 
-    command = typer.main.get_command(app)
-    make_plain(command.params)  # also those that Typer adds: --install-completion and so on
-    return command
+    return typer.main.get_command(app)
 
 
 def invoke(argv: Sequence[str]) -> int:

@@ -10,19 +10,20 @@ where the attribute it hangs on is gone, Typer's own conversion applies and only
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, get_args
 
 import typer
 
 
-def make_plain(params: Iterable[Any]) -> None:
-    """Give each parameter the plain conversion where its type has one."""
+def make_plain(params: list[Any]) -> list[Any]:
+    """Give each parameter the plain conversion where its type has one; returns them."""
     for param in params:
         if getattr(param, "_runtime_param", _ABSENT) is None:
             convert = _converter(param.type_descriptor)
             if convert is not None:
                 param._runtime_param = _Plain(convert)
+    return params
 
 
 _ABSENT = object()
