@@ -200,7 +200,7 @@ class Term:
                 self._clear_tree()
                 return self._cannot_start(event, now) + self._next(now)
             case Exited(status=status):
-                return self._exited(status, now)
+                return [] if self._job_exited else self._exited(status, now)
             case TreeGone(at=at):
                 self._clear_tree()
                 return self._command_gone(at) + self._next(now)
