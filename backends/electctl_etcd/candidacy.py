@@ -1,0 +1,296 @@
+"""One attempt to lead: a key under a fresh lease, in a queue ordered by create revision.
+
+What this does not guarantee: that the store keeps a lease as long as it granted it. A member that
+led, stalled and resumed can revoke leases that its successor has renewed (etcd issues 12528 and
+15247, in Debian's 3.4.23); an operator can delete a key. Both are noticed at the next renewal and
+not before.
+
+How it is sound:
+
+- The lease is fresh for each entry into the queue and nobody else's, so its id in the key is the
+  nonce of the attempt. Giving up revokes it, which deletes the key in the same step, and can never
+  hit a later term.
+- A keep-alive is answered by one member alone, and one that has been deposed may still answer
+  (issue 15247, second case). So a keep-alive counts only if a linearizable read, answered *after*
+  it by the same member in the same Raft term, has seen our key: a quorum then stood by the leader
+  of that term later than the keep-alive was answered.
+- Validity counts from before that keep-alive was sent.
+- Waiting watches the key just before ours, from the revision of the read that found it (etcd
+  3.4.23, clientv3/concurrency/key.go, ``waitDeletes``), and leads only after reading the own key
+  again, which the native recipe does not do (Jepsen, etcd 3.4.3, section 3.2).
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from electctl.backend import Bid, Candidacy, Grant, Renewal
+from electctl.clock import now
+from electctl.errors import LeadershipLost, OutcomeUnknown, Unreachable
+from electctl_etcd import checkpoint, keys, requests
+from electctl_etcd.client import REQUEST_TIMEOUT, Client, Stream
+from electctl_etcd.rpc import Compacted, WatchBroken
+
+# A request within acquire gets at least this, however near its deadline is.
+_SHORTEST_REQUEST = 0.5
+# Keep-alives go out this often a TTL while waiting, as those of the native tools do.
+_KEEP_ALIVES = 3
+# A grant that took longer than this part of its TTL is proved again before it counts.
+_STALE = 1 / 6
+# A watch that breaks off sooner than this is trouble to report, not a member that has gone.
+_SHORT_LIFE = 1.0
+_TRIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """The candidate before us, as seen at store revision ``seen_at``."""
+
+    key: bytes
+    seen_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Our key was in the store after a keep-alive that was sent at ``since``."""
+
+    since: float
+    ttl: float
+    evicted: bool
+    #: The newest key before ours, where it was asked for.
+    before: Any | None
+    revision: int
+
+
+class EtcdCandidacy(Candidacy):
+    """See the module. ``notes`` holds remarks for people, each once."""
+
+    def __init__(self, client: Client, bid: Bid, notes: list[str]) -> None:
+        self._client = client
+        self._bid = bid
+        self._notes = notes
+        self._prefix = keys.prefix(bid.election)
+        self._timeout = min(bid.request_timeout, REQUEST_TIMEOUT)
+        self._lease = 0
+        self._key = b""
+        #: The create revision of our key, which is our token; 0 while we are not in the queue.
+        self._revision = 0
+        self._sent = 0.0
+        self._ttl = 0.0
+        self._cancelled = threading.Event()
+        self._stream: Stream | None = None
+
+    # Waiting -------------------------------------------------------------------------------------
+
+    def acquire(self, deadline: float | None) -> Grant | None:
+        """See :meth:`Candidacy.acquire`. Enters with a fresh lease if the place was lost."""
+        only_once = deadline is not None and deadline <= now()
+        if only_once and not self._revision and self._somebody_is_there():
+            return None
+        while not self._cancelled.is_set():
+            try:
+                before = self._stand(self._patience(deadline))
+                if before is None:
+                    return Grant(self._revision, self._sent, self._ttl)
+                if deadline is None or now() < deadline:
+                    self._wait_for(before, deadline)
+                    continue
+            except LeadershipLost:
+                self._forget()
+                continue
+            break
+        self._forget()
+        return None
+
+    def _patience(self, deadline: float | None) -> float:
+        left = math.inf if deadline is None else deadline - now()
+        # A deadline that had passed at once means one try in good order.
+        return self._timeout if left <= 0 else min(self._timeout, max(left, _SHORTEST_REQUEST))
+
+    def _somebody_is_there(self) -> bool:
+        answer = self._client.call("kv.Range", requests.everything(self._prefix), self._timeout)
+        self.contacted = True
+        return any(keys.is_candidate(found.key, self._prefix) for found in answer.kvs)
+
+    def _stand(self, timeout: float) -> Predecessor | None:
+        """Be in the queue, and say who is before us. LeadershipLost: our place is gone."""
+        if not self._revision:
+            entered, before = self._enter(timeout)
+            if entered:
+                return before
+        proof = self._prove(timeout, waiting=True)
+        return self._candidate(proof.before, proof.revision, timeout)
+
+    def _enter(self, timeout: float) -> tuple[bool, Predecessor | None]:
+        """Put our key; True if that settles who is before us."""
+        if not self._lease:
+            self._lease = keys.new_lease_id()
+            self._key = keys.candidate_key(self._bid.election, self._lease)
+            self._sent = now()
+            self._ttl = 0.0
+        if not self._ttl:
+            self._ttl = self._client.grant(self._lease, math.ceil(self._bid.ttl), timeout)
+            self.contacted = True
+            if self._ttl <= 0:
+                raise LeadershipLost("the lease ran out while it was made")
+        answer = self._client.call(
+            "kv.Txn",
+            requests.txn(
+                [requests.created_at(self._key, 0)],
+                [
+                    requests.put(self._key, self._bid.candidate.encode(), self._lease),
+                    requests.newest(self._prefix, 2),
+                ],
+                [requests.get(self._key)],
+            ),
+            timeout,
+        )
+        if not answer.succeeded:
+            # An earlier try of ours whose answer was lost: the key bears our own fresh lease.
+            self._revision = requests.found(answer.responses[0])[0].create_revision
+            return False, None
+        self._revision = answer.header.revision
+        if now() - self._sent > self._ttl * _STALE:
+            return False, None
+        others = [kv for kv in requests.found(answer.responses[1]) if kv.key != self._key]
+        return True, self._candidate(others[0] if others else None, self._revision, timeout)
+
+    def _candidate(self, found: Any | None, revision: int, timeout: float) -> Predecessor | None:
+        """The predecessor, after ``found``, the newest key before ours at ``revision``.
+
+        A key of a nested name is passed over. Asking again for an older one is safe: a key can
+        leave the queue before ours, and none can come.
+        """
+        while found is not None and not keys.is_candidate(found.key, self._prefix):
+            self._note_nested(found.key)
+            operation = requests.newest(self._prefix, 1, below=found.create_revision)
+            answer = self._client.call("kv.Range", operation.request_range, timeout)
+            found = answer.kvs[0] if answer.kvs else None
+            revision = answer.header.revision
+        return None if found is None else Predecessor(found.key, revision)
+
+    def _note_nested(self, key: bytes) -> None:
+        note = (
+            f"the key {keys.decode_id(key)!r} lies within election {self._bid.election!r}: native "
+            "tools take it for a candidate of this election, electctl does not"
+        )
+        if note not in self._notes:
+            self._notes.append(note)
+
+    def _wait_for(self, before: Predecessor, deadline: float | None) -> None:
+        """Return when the predecessor may have gone, at the deadline, or when cancelled.
+
+        Sends the keep-alives that are due meanwhile. LeadershipLost: our lease is gone.
+        """
+        request = requests.watch(before.key, before.seen_at + 1, deletes_only=True)
+        stream = self._client.call("open_watch", request, self._patience(deadline))
+        # Assigned before _cancelled is looked at, and cancel() does it the other way round.
+        self._stream = stream
+        opened = now()
+        try:
+            while not self._cancelled.is_set() and self._client.endpoint is stream.endpoint:
+                due = self._sent + self._ttl / _KEEP_ALIVES
+                until = due if deadline is None else min(due, deadline)
+                if stream.take(until - now()) is not None:
+                    return
+                if deadline is not None and now() >= deadline:
+                    return
+                if now() >= due:
+                    self._keep_place(self._patience(deadline))
+        except Compacted:
+            return
+        except WatchBroken:
+            self._client.leave(stream.endpoint)
+            if now() - opened < _SHORT_LIFE:
+                raise
+        finally:
+            stream.close()
+
+    def _keep_place(self, timeout: float) -> None:
+        sent = now()
+        ttl = self._client.keep_alive(self._lease, timeout).TTL
+        if ttl <= 0:
+            raise LeadershipLost("our lease ran out while we were waiting")
+        self._sent, self._ttl = sent, ttl
+
+    def cancel(self) -> None:
+        """See :meth:`Candidacy.cancel`."""
+        self._cancelled.set()
+        self.close()
+
+    def _forget(self) -> None:
+        """Leave the place that we have, or had, and never come back to it."""
+        with suppress(Unreachable, OutcomeUnknown):  # then it runs out: nobody keeps it alive
+            self.release()
+        self._lease = self._revision = 0
+
+    # Leading -------------------------------------------------------------------------------------
+
+    def renew(self) -> Renewal:
+        """One keep-alive, and the read that makes it count."""
+        proof = self._prove(self._timeout, waiting=False)
+        return Renewal(proof.since, proof.ttl, proof.evicted)
+
+    def _prove(self, timeout: float, *, waiting: bool) -> Proof:
+        """Keep our lease alive and see our key. LeadershipLost if one of them is gone."""
+        deadline = now() + timeout
+        read = [requests.get(self._key), requests.get(keys.eviction_key(self._bid.election))]
+        if waiting:
+            read.append(requests.newest(self._prefix, 1, below=self._revision))
+        for _ in range(_TRIES):
+            sent = now()
+            kept = self._client.keep_alive(self._lease, deadline - sent)
+            self.contacted = True
+            if kept.TTL <= 0:
+                raise LeadershipLost("etcd no longer has our lease", reason="expired")
+            seen = self._client.call("kv.Txn", requests.txn([], read), deadline - now())
+            own, mark = requests.found(seen.responses[0]), requests.found(seen.responses[1])
+            if not own or own[0].create_revision != self._revision:
+                raise LeadershipLost("etcd no longer has our key", reason="deleted")
+            if (kept.header.member_id, kept.header.raft_term) != (
+                seen.header.member_id,
+                seen.header.raft_term,
+            ):
+                continue
+            self._sent, self._ttl = sent, kept.TTL
+            before = requests.found(seen.responses[2]) if waiting else []
+            return Proof(
+                since=sent,
+                ttl=kept.TTL,
+                evicted=bool(mark) and mark[0].value == keys.term_mark(self._key, self._revision),
+                before=before[0] if before else None,
+                revision=seen.header.revision,
+            )
+        raise OutcomeUnknown("etcd was changing its leader while we renewed")
+
+    def write_checkpoint(self, slot: str, value: bytes, seq: int) -> None:
+        """See :meth:`Candidacy.write_checkpoint`. UsageError: the value is too large for etcd."""
+        token = self._revision
+        if not token:
+            raise LeadershipLost("we have not been elected", reason="deleted")
+        target = keys.checkpoint_key(self._bid.election, slot)
+        request = checkpoint.write(self._key, token, target, seq, value)
+        if not self._client.call("kv.Txn", request, self._timeout).succeeded:
+            raise LeadershipLost("etcd no longer has our key", reason="deleted")
+
+    # Giving up -----------------------------------------------------------------------------------
+
+    def release(self) -> None:
+        """Revoke our lease, which deletes our key in the same step and wakes the next.
+
+        The native tools delete the key by a transaction first and revoke the lease then; theirs is
+        shared by all that a session holds, ours is not.
+        """
+        if self._lease:
+            self._client.revoke(self._lease, self._timeout)
+            self._lease = 0
+
+    def close(self) -> None:
+        """Free local resources."""
+        stream = self._stream
+        if stream is not None:
+            stream.close()

@@ -1,0 +1,149 @@
+"""An etcd cluster as a backend: its URL, who leads, eviction, checkpoints.
+
+What this does not guarantee: that a holder which was asked to stop does so, nor, after a forced
+eviction, that there is one leader: the deleted holder learns of it at its next renewal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from electctl.backend import Backend, Bid, Candidacy, Holder, View, Watch
+from electctl.errors import ConfigError, LeadershipLost, Unsupported, UsageError
+from electctl.traits import Traits
+from electctl.url import BackendURL
+from electctl_etcd import checkpoint, keys, requests
+from electctl_etcd.candidacy import EtcdCandidacy
+from electctl_etcd.client import REQUEST_TIMEOUT, Client
+from electctl_etcd.roster import Roster
+from electctl_etcd.rpc import grpc, pb
+from electctl_etcd.traits import TRAITS
+from electctl_etcd.watch import EtcdWatch
+
+DEFAULT_PORT = 2379
+DEFAULT_HOST = "127.0.0.1"
+
+
+class EtcdBackend(Backend):
+    """``etcd://[user[:password]@]host[:port],…`` and ``etcds://…?ca=&cert=&key=``.
+
+    ``notes`` collects remarks for people, such as that the name of one election lies within
+    another's. Raises UsageError for a URL that says more than this, ConfigError for a certificate
+    that cannot be read.
+    """
+
+    def __init__(self, url: BackendURL) -> None:
+        super().__init__(url)
+        if url.path:
+            raise UsageError(
+                f"an {url.scheme} URL has no path",
+                hint="the election's name is the key prefix; give it to the command",
+            )
+        self.notes: list[str] = []
+        self._client = Client(
+            tuple(
+                f"[{host}]:{port or DEFAULT_PORT}"
+                if ":" in host
+                else f"{host}:{port or DEFAULT_PORT}"
+                for host, port in url.hosts or ((DEFAULT_HOST, None),)
+            ),
+            credentials=_credentials(url),
+            user=url.user,
+            password=url.password,
+        )
+
+    @property
+    def traits(self) -> Traits:
+        """See :mod:`electctl_etcd.traits`."""
+        return TRAITS
+
+    def candidacy(self, bid: Bid) -> Candidacy:
+        """See :meth:`Backend.candidacy`. UsageError: the election's name is one of our own keys."""
+        return EtcdCandidacy(self._client, bid, self.notes)
+
+    def view(self, election: str) -> View:
+        """See :meth:`Backend.view`. The holder's TTL comes from its lease."""
+        roster = self._roster(election)
+        view, first = roster.view(), roster.first()
+        if view.holder is None or first is None or not first.lease:
+            return view
+        request = pb.LeaseTimeToLiveRequest(ID=first.lease)
+        answer = self._client.call("leases.LeaseTimeToLive", request, REQUEST_TIMEOUT)
+        if answer.TTL < 0:
+            return view  # the lease has gone since; the next look shows it
+        holder = replace(view.holder, ttl=float(answer.grantedTTL), expires_in=float(answer.TTL))
+        return replace(view, holder=holder)
+
+    def _roster(self, election: str) -> Roster:
+        start = keys.prefix(election)
+        roster = Roster(start)
+        roster.reset(self._client.call("kv.Range", requests.everything(start), REQUEST_TIMEOUT))
+        return roster
+
+    def watch(self, election: str) -> Watch:
+        """See :meth:`Backend.watch`."""
+        return EtcdWatch(self._client, election)
+
+    def evict(self, election: str, *, force: bool) -> Holder | None:
+        """See :meth:`Backend.evict`.
+
+        The mark lies outside the election's prefix, names the holder's key and create revision, and
+        goes with the holder's lease. Unsupported: the holder is a native tool, which never looks.
+        """
+        while True:
+            roster = self._roster(election)
+            holder, first = roster.view().holder, roster.first()
+            if holder is None or first is None:
+                return None
+            if force:
+                act = requests.delete(first.key)
+            elif holder.can_be_asked:
+                mark = keys.term_mark(first.key, first.create_revision)
+                act = requests.put(keys.eviction_key(election), mark, first.lease)
+            else:
+                raise Unsupported(
+                    f"the leader of {election!r} is a native tool, which cannot be asked to stop",
+                    hint="stop it where it runs, or --force (which can itself make two leaders)",
+                )
+            request = requests.txn([requests.created_at(first.key, first.create_revision)], [act])
+            try:
+                if self._client.call("kv.Txn", request, REQUEST_TIMEOUT).succeeded:
+                    return holder
+            except LeadershipLost:
+                continue  # its lease, and so its key, has just gone
+
+    def read_checkpoint(self, election: str, slot: str) -> bytes | None:
+        """See :meth:`Backend.read_checkpoint`. A linearizable read."""
+        request = requests.get(keys.checkpoint_key(election, slot)).request_range
+        found = self._client.call("kv.Range", request, REQUEST_TIMEOUT).kvs
+        return checkpoint.read(found[0].value) if found else None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+def _credentials(url: BackendURL) -> Any:
+    given = url.options.keys() & {"ca", "cert", "key"}
+    if url.scheme != "etcds":
+        if given:
+            raise UsageError(f"?{min(given)}= is for TLS", hint="etcds:// instead of etcd://")
+        return None
+    if ("cert" in given) != ("key" in given):
+        raise UsageError("a client certificate needs both ?cert= and ?key=", hint="give both")
+    ca, key, cert = (_read(name, url.options.get(name)) for name in ("ca", "key", "cert"))
+    return grpc.ssl_channel_credentials(ca, key, cert)
+
+
+def _read(option: str, path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"the file of ?{option}= cannot be read: {path}: {error.strerror}",
+            hint="is it there, and readable?",
+        ) from None
