@@ -41,6 +41,7 @@ class Cluster(ABC):
         self.nodes = self.node_counts[0] if nodes is None else nodes
         self.scheme = scheme
         self.servers: list[Server] = []
+        self._configured = False
         self._ports: dict[str, HeldPort] = {}
         if self.nodes not in self.node_counts:
             counts = ", ".join(map(str, sorted(self.node_counts)))
@@ -104,8 +105,10 @@ class Cluster(ABC):
 
         If one cannot start, all are stopped and its error is raised.
         """
-        if not self.servers:
+        if not self._configured:
+            self.servers.clear()
             self.configure()
+            self._configured = True
         started = [server for server in self.servers if not server.alive]
         try:
             # Members of a quorum answer only when the others run: all are started, then waited for.

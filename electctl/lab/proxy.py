@@ -30,6 +30,7 @@ from electctl.lab.ports import HOST, HeldPort
 Direction = Literal["requests", "replies"]
 Directions = Literal["requests", "replies", "both"]
 Action = Literal["forward", "swallow", "hold"]
+Mode = Literal["forward", "delay", "swallow", "hold", "cut"]
 
 #: Bytes kept back for one direction of one connection.
 LIMIT = 1 << 20
@@ -255,6 +256,8 @@ class Proxy:
         self.target = target
         self.rules: dict[Direction, Rule] = {"requests": Rule(), "replies": Rule()}
         self.links: set[_Link] = set()
+        #: The rule that was set last.
+        self.mode: Mode = "forward"
         self.accepted = 0
         self.cut_count = 0
         self._traffic: dict[Direction, Traffic] = {"requests": Traffic(), "replies": Traffic()}
@@ -284,25 +287,25 @@ class Proxy:
         a hole in it must not go on. What :meth:`cut_after` or :meth:`lose_reply` wait for is off.
         """
         self._do(self._arm())
-        self._do(self._change(Rule(), "both"))
+        self._do(self._change(Rule(), "both", "forward"))
 
     #: The same, as one says it after :meth:`hold`.
     release = forward
 
     def delay(self, seconds: float, *, jitter: float = 0.0, direction: Directions = "both") -> None:
         """Deliver each byte ``seconds`` later, plus up to ``jitter`` at random, in order."""
-        self._do(self._change(Rule("forward", seconds, jitter), direction))
+        self._do(self._change(Rule("forward", seconds, jitter), direction, "delay"))
 
     def swallow(self, direction: Directions = "both") -> None:
         """Keep connections open, accept new ones, and drop what they carry, ends included."""
-        self._do(self._change(Rule("swallow"), direction))
+        self._do(self._change(Rule("swallow"), direction, "swallow"))
 
     def hold(self, direction: Directions = "both") -> None:
         """Keep bytes back, to be delivered in order by :meth:`release`.
 
         Also those of a client that has closed or reset its connection meanwhile.
         """
-        self._do(self._change(Rule("hold"), direction))
+        self._do(self._change(Rule("hold"), direction, "hold"))
 
     def cut(self, *, reset: bool = True, refuse: bool = True) -> None:
         """Break every connection, with RST or with FIN, and refuse new ones until healed."""
@@ -402,7 +405,8 @@ class Proxy:
                 self.accepted += 1
                 self.links.add(_Link(self, client))
 
-    async def _change(self, rule: Rule, directions: Directions) -> None:
+    async def _change(self, rule: Rule, directions: Directions, mode: Mode) -> None:
+        self.mode = mode
         for direction in self.rules:
             if directions in (direction, "both"):
                 self.rules[direction] = rule
@@ -415,6 +419,7 @@ class Proxy:
 
     async def _cut(self, *, reset: bool, refuse: bool) -> None:
         if refuse and self._listening is not None:
+            self.mode = "cut"
             self._listening.cancel()
             await asyncio.wait([self._listening])
             self._listening = None

@@ -40,14 +40,14 @@ TRY_TIMEOUT = 2.0
 TAIL_LINES = 12
 
 
-def find_program(name: str, package: str) -> str:
-    """The absolute path of a program, from PATH or Debian's places, the newest version first.
+def find_program(name: str, package: str, places: Sequence[str] = DEBIAN_PLACES) -> str:
+    """The absolute path of a program, from PATH or ``places``, there the newest version first.
 
     Raises MissingDependency, naming the Debian ``package``.
     """
     found = shutil.which(name)
     if found is None:
-        for place in DEBIAN_PLACES:
+        for place in places:
             for folder in sorted(Path("/").glob(place[1:]), key=_version, reverse=True):
                 found = found or shutil.which(name, path=str(folder))
     if found is None:
@@ -97,6 +97,14 @@ def tree(pid: int) -> list[int]:
 def _spawner() -> ThreadPoolExecutor:
     # PR_SET_PDEATHSIG fires when the forking *thread* ends, so one that lasts does all the forking.
     return ThreadPoolExecutor(1, thread_name_prefix="electctl-lab-spawner")
+
+
+class StartFailed(Unreachable):
+    """A server exited, or did not answer, while it was being started. ``log``: its last lines."""
+
+    def __init__(self, message: str, *, hint: str | None = None, log: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.log = log
 
 
 class Server:
@@ -161,14 +169,14 @@ class Server:
     def start(self) -> None:
         """Start it and wait until it answers. Does nothing if it is alive.
 
-        Raises Unreachable, with its last log lines, if it exits or does not answer in time.
+        Raises StartFailed if it exits or does not answer in time.
         """
         if not self.alive:
             self.spawn()
             self.wait_ready()
 
     def spawn(self) -> None:
-        """Start the process without waiting for an answer. Raises Unreachable if it cannot run."""
+        """Start the process without waiting for an answer."""
         self.home.mkdir(parents=True, exist_ok=True)
         tethered = [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *self.argv]
         with self.log.open("ab") as log:
@@ -188,7 +196,7 @@ class Server:
             )
 
     def wait_ready(self, timeout: float | None = None) -> None:
-        """Wait until it answers. Raises Unreachable with the cause and its last log lines."""
+        """Wait until it answers. Raises StartFailed with the cause and its last log lines."""
         limit = self.start_timeout if timeout is None else timeout
         deadline = now() + limit
         while reason := self.why_silent(min(TRY_TIMEOUT, limit)):
@@ -279,13 +287,14 @@ class Server:
                 raise Unreachable(f"{self.name} did not take {sent.name}")
             time.sleep(POLL / 10)
 
-    def _failed(self, reason: str) -> Unreachable:
+    def _failed(self, reason: str) -> StartFailed:
         self.kill()
         log = self.tail()
-        shown = f"its log ends with\n{log}" if log else "it printed nothing"
-        return Unreachable(
-            f"{self.name} ({Path(self.argv[0]).name}) did not start: {reason}",
-            hint=f"{shown}\n({self.log})",
+        said = f"; it last said: {log.splitlines()[-1]}" if log else "; it printed nothing"
+        return StartFailed(
+            f"{self.name} ({Path(self.argv[0]).name}) did not start: {reason}{said}",
+            hint=f"its log is {self.log}",
+            log=log,
         )
 
 
