@@ -255,8 +255,9 @@ class _Guard:
         if not (command.exited and tree.AVAILABLE):
             # At once, without a walk, for all that has not left the command's group.
             tree.signal_group(command.pid, signal.SIGKILL)
-        if tree.AVAILABLE:
-            tree.kill_all(self._me)
+        if tree.AVAILABLE and not tree.kill_all(self._me):
+            # It forks as fast as we kill. Reap, and go on without a pause.
+            return
         command.next_kill = now() + command.pause
         command.pause = min(2 * command.pause, _NAP)
 

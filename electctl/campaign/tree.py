@@ -2,7 +2,8 @@
 
 What this does not guarantee: that a process of another user, or one in uninterruptible sleep,
 dies; that work handed to another manager (systemd-run, a container engine) is found; that a chain
-of forks in which every link makes a session of its own is caught in bounded time. Orphans are
+of forks in which every link makes a session of its own is caught in bounded time (it is chased, and
+each look may miss). Orphans are
 found only if ``root`` is a child subreaper (prctl(2)). Without a Linux /proc nothing is found, and
 callers fall back on the process group.
 
@@ -28,7 +29,13 @@ AVAILABLE = sys.platform == "linux" and os.path.exists("/proc/self/stat")
 
 #: Walks in one attempt. A walk that finds nothing new ends it; only a tree that forks faster than
 #: it is walked needs more than three.
-_WALKS = 20
+_WALKS = 10
+
+#: After so many walks without an end the newest process of the machine is chased.
+_PATIENT_WALKS = 2
+
+#: Looks in one chase, of about 0.05 ms each.
+_LOOKS = 200
 
 #: A process and the moment of its start: an id alone can be used again.
 Key = tuple[int, int]
@@ -143,33 +150,65 @@ def signal_all(root: int, told: set[Key], until: float, *signals: int) -> None:
             send(process, *signals)
 
 
-def kill_all(root: int, spare: Container[Key] = ()) -> None:
-    """Freeze, then kill, every descendant of ``root``.
+def kill_all(root: int, spare: Container[Key] = ()) -> bool:
+    """Freeze, then kill, every descendant of ``root``. False if the tree was still forking.
 
     Frozen first, because a process that is merely killed makes room under the process limit for
     another fork. fork(2) fails while a signal is pending, so what was frozen adds nothing, and
-    the walks come to an end. Groups are signalled as a whole before their members: that is one
-    atomic step, which a chain of forks with an ever new id cannot outrun. A descendant's session,
-    if it is not the root's own, holds only descendants, so its groups are safe to signal.
+    the walks come to an end: at one that finds nothing new, not even a zombie. Groups are
+    signalled as a whole before their members: that is one atomic step, which a chain of forks
+    with an ever new id cannot outrun. A descendant's session, if it is not the root's own, holds
+    only descendants, so its groups are safe to signal.
 
     A process that has been sent SIGKILL may live for some milliseconds more, and a tree that forks
     faster than it is walked may have escaped in part: call again until nothing is left.
     """
-    frozen: set[Key] = set()
-    for _ in range(_WALKS):
-        fresh = [p for p in descendants(root, spare) if p.alive and p.key not in frozen]
+    seen: set[Key] = set()
+    for walk in range(_WALKS):
+        found = descendants(root, spare)
+        fresh = [process for process in found if process.key not in seen]
         if not fresh:
             break
+        seen.update(process.key for process in fresh)
         _signal_each(fresh, root, signal.SIGSTOP)
-        frozen.update(process.key for process in fresh)
-    living = [p for p in descendants(root, spare) if p.alive]
-    _signal_each(living, root, signal.SIGKILL)
+        if walk >= _PATIENT_WALKS:
+            _chase(root, spare)
+    _signal_each(found, root, signal.SIGKILL)
+    return not fresh
 
 
 def signal_group(group: int, signum: int) -> None:
     """killpg(2); nothing happens if the group is empty or not ours to signal."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signum)
+
+
+def _chase(root: int, spare: Container[Key]) -> None:
+    """Kill what a walk is too slow for: a chain of forks, each link in a session of its own.
+
+    The last field of /proc/loadavg is the newest process id of our pid namespace, so the end of
+    the chain is found by reading two or three files instead of all.
+    """
+    handle = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for _ in range(_LOOKS):
+            newest = read(int(os.pread(handle, 256, 0).split()[-1]))
+            if newest is not None and newest.alive and _descends(newest, root, spare):
+                send(newest, signal.SIGKILL)
+    finally:
+        os.close(handle)
+
+
+def _descends(process: Process, root: int, spare: Container[Key]) -> bool:
+    child: Process | None = process
+    while child is not None and child.key not in spare:
+        if child.parent == root:
+            return True
+        parent = read(child.parent)
+        if parent is not None and parent.start > child.start:
+            return False
+        child = parent
+    return False
 
 
 def _signal_each(processes: Sequence[Process], root: int, signum: int) -> None:
@@ -179,4 +218,5 @@ def _signal_each(processes: Sequence[Process], root: int, signum: int) -> None:
         for group in {p.group for p in processes if p.session != top.session} - {0}:
             signal_group(group, signum)
     for process in processes:
-        send(process, signum)
+        if process.alive:
+            send(process, signum)
