@@ -23,9 +23,9 @@ CLIENT_ERRORS: tuple[type[Exception], ...] = (
 
 #: What an ACL must allow, with ``<election>`` for the names of elections.
 NEEDED_RIGHTS = (
-    "~<election> ~electctl:{* &electctl:* &__keyspace@* +evalsha +eval "
-    "+get +set +del +pttl +pexpire +time +hincrby +hset +hget +hmget +zadd +zrem +zrange +zrangebyscore +zremrangebyscore "
-    "+publish +subscribe +select +role"
+    "~<election> ~electctl:{* &electctl:* &__keyspace@* +evalsha +eval +get +set +del +pttl "
+    "+pexpire +time +hincrby +hset +hget +hmget +zadd +zrem +zrange +zrangebyscore "
+    "+zremrangebyscore +publish +subscribe +select +role"
 )
 
 #: The server's own error codes: what they mean, and what to do.
