@@ -14,7 +14,8 @@ from electctl.errors import ConfigError, UsageError
 _SCHEME = re.compile(r"[a-z][a-z0-9+.\-]*\Z")
 _SECRET_OPTIONS = frozenset({"password", "secret", "token", "sentinel_password"})
 MASK = "***"
-_USERINFO = re.compile(r"(:/{0,2}[^\s/:@]*:)\S*(?=@)")
+#: "://user:" or a bare "user:", and what stands between it and the last @ of the word.
+_USERINFO = re.compile(r"(://[^\s/:@]*:|(?<![^\s'\"(])[^\s/:@'\"(]+:(?!//))\S*(?=@)")
 _SECRET_QUERY = re.compile(rf"([?&](?:{'|'.join(sorted(_SECRET_OPTIONS))})=)[^&\s]*")
 
 
@@ -65,11 +66,9 @@ class BackendURL:
             raise UsageError(
                 f"{scheme}: must be followed by //", hint=f"as in {scheme}://host:port"
             )
-        authority, slash, tail = rest[2:].partition("/")
-        path, query_mark, query = tail.partition("?")
-        if not slash:
-            authority, query_mark, query = authority.partition("?")
-            path = ""
+        # The query first: an option may hold a path, as in redis://host?ca=/etc/ca.pem.
+        place, query_mark, query = rest[2:].partition("?")
+        authority, _, path = place.partition("/")
         user, password, hosts = _authority(scheme, authority)
         options = _options(scheme, query) if query_mark else {}
         if "password_file" in options:
