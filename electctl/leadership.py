@@ -49,23 +49,32 @@ class Checkpoint:
         """
         with self._lock:
             self._seq += 1
+            unknown: ElectctlError | None = None
             while True:
-                self._leadership.check()
                 try:
+                    self._leadership.check()
                     self._leadership.candidacy.write_checkpoint(slot, value, self._seq)
                     return
+                except LeadershipLost as error:
+                    # It answers for this try; an earlier one may have acted while we still led.
+                    if unknown is None:
+                        raise
+                    raise _unknown_write(unknown) from error
                 except (Unreachable, OutcomeUnknown) as error:
-                    pause = self._leadership.timing.retry_interval
-                    if self._leadership.remaining() <= pause:
-                        raise OutcomeUnknown(
-                            f"the checkpoint may or may not be written: {error.message}",
-                            hint="read it back once the backend answers",
-                        ) from error
-                    self._leadership.lost.wait(pause)
+                    unknown = error
+                    if self._leadership.lost.wait(self._leadership.timing.retry_interval):
+                        raise _unknown_write(error) from error
 
     def get(self, slot: str = "") -> bytes | None:
         """The last value written under any grant; None if there is none."""
         return self._leadership.backend.read_checkpoint(self._leadership.election, slot)
+
+
+def _unknown_write(cause: ElectctlError) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"the checkpoint may or may not be written: {cause.message}",
+        hint="read it back once the backend answers",
+    )
 
 
 class Leadership:

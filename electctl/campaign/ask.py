@@ -19,7 +19,6 @@ from electctl.errors import (
     ElectctlError,
     Inconclusive,
     LeadershipLost,
-    OutcomeUnknown,
     UsageError,
 )
 
@@ -52,21 +51,15 @@ def check_main(*, as_json: bool = False, quiet: bool = False) -> int:
 def set_checkpoint(value: bytes) -> None:
     """Write the guarded checkpoint under the campaign's grant.
 
-    Raises LeadershipLost (nothing was written), OutcomeUnknown, Unsupported, UsageError (too
-    long, not under a campaign).
+    Raises LeadershipLost (nothing was written), Inconclusive (it may or may not be written),
+    UsageError (no checkpoints in this scheme, too long, not under a campaign).
     """
     if len(value) > MAX_VALUE:
         raise UsageError(
             f"the value has {len(value)} bytes; {MAX_VALUE} are allowed",
             hint="store it elsewhere, and its name here",
         )
-    try:
-        _ask({"do": "set", "value": base64.b64encode(value).decode()}, CHECKPOINT_LIMIT)
-    except Inconclusive as error:
-        raise OutcomeUnknown(
-            f"the checkpoint may or may not be written: {error.message}",
-            hint="electctl checkpoint get shows what is stored",
-        ) from None
+    _ask({"do": "set", "value": base64.b64encode(value).decode()}, CHECKPOINT_LIMIT)
 
 
 def get_checkpoint() -> bytes | None:
