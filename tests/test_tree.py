@@ -1,0 +1,310 @@
+"""Walking and killing process trees, with real processes."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from electctl.campaign import tree
+from electctl.clock import now
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+
+#: As many forks as its argument says, each the parent of the next.
+CHAIN = """
+    import os, signal, sys
+    for _ in range(int(sys.argv[1])):
+        if os.fork():
+            break
+    else:
+        print("ready", flush=True)
+    signal.pause()
+"""
+
+PATIENCE = 15.0
+
+
+class Tree:
+    """A process started by a test; its first line of output says that it is ready."""
+
+    def __init__(self, program: str, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-IS", "-c", textwrap.dedent(program), *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert self.process.stdout is not None
+        self.output = self.process.stdout
+        self.line = self.output.readline().strip()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+@pytest.fixture
+def plant() -> Iterator[Callable[..., Tree]]:
+    trees: list[Tree] = []
+
+    def start(program: str, *arguments: str) -> Tree:
+        trees.append(Tree(program, *arguments))
+        return trees[-1]
+
+    yield start
+    for each in trees:
+        tree.kill_all(each.pid)
+        each.process.kill()
+        each.process.wait()
+        each.output.close()
+
+
+Plant = Callable[..., Tree]
+
+
+def dead_within(handle: int, seconds: float) -> bool:
+    ready, _, _ = select.select([handle], [], [], seconds)
+    os.close(handle)
+    return bool(ready)
+
+
+def test_read_agrees_with_the_system() -> None:
+    process = tree.read(os.getpid())
+    assert process is not None
+    assert (process.pid, process.parent) == (os.getpid(), os.getppid())
+    assert (process.group, process.session) == (os.getpgrp(), os.getsid(0))
+    assert process.alive
+    assert 0 < process.start <= now() * os.sysconf("SC_CLK_TCK")
+
+
+def test_read_of_nothing() -> None:
+    child = subprocess.Popen(["true"])
+    child.wait()
+    assert tree.read(child.pid) is None
+
+
+def test_a_name_with_parentheses_does_not_confuse(plant: Plant) -> None:
+    odd = plant("""
+        import ctypes, signal
+        ctypes.CDLL(None).prctl(15, b") Z 1 1 (", 0, 0, 0)
+        print("ready", flush=True)
+        signal.pause()
+    """)
+    process = tree.read(odd.pid)
+    assert process is not None
+    assert process.parent == os.getpid()
+    assert process.alive
+
+
+def test_a_zombie_is_not_alive_but_a_descendant(plant: Plant) -> None:
+    parent = plant("""
+        import os, signal
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        print(pid, flush=True)
+        signal.pause()
+    """)
+    (zombie,) = tree.descendants(parent.pid)
+    assert zombie.pid == int(parent.line)
+    assert not zombie.alive
+
+
+def test_a_process_whose_main_thread_has_ended_is_alive_and_dies(plant: Plant) -> None:
+    """Its state reads Z, as a zombie's does."""
+    threaded = plant("""
+        import ctypes, os, signal, threading, time
+        pid = os.fork()
+        if pid == 0:
+            threading.Thread(target=time.sleep, args=(60,)).start()
+            ctypes.CDLL(None).pthread_exit(None)
+        while ") Z" not in open(f"/proc/{pid}/stat").read():
+            time.sleep(0.01)
+        print(pid, flush=True)
+        signal.pause()
+    """)
+    pid = int(threaded.line)
+    process = tree.read(pid)
+    assert process is not None
+    assert process.alive
+    handle = os.pidfd_open(pid)
+    tree.kill_all(threaded.pid)
+    assert dead_within(handle, PATIENCE)
+
+
+def test_descendants_of_a_chain_are_all_found_and_nothing_else(plant: Plant) -> None:
+    chain, other = plant(CHAIN, "4"), plant(CHAIN, "1")
+    found = tree.descendants(chain.pid)
+    assert len(found) == 4
+    parents = {process.pid: process.parent for process in found}
+    at, length = found[-1].pid, 0
+    while at in parents:
+        at, length = parents[at], length + 1
+    assert at == chain.pid
+    assert length >= 1
+    assert not {p.key for p in found} & {p.key for p in tree.descendants(other.pid)}
+    assert {p.key for p in found} < {p.key for p in tree.descendants(os.getpid())}
+
+
+def test_what_is_spared_is_spared_with_all_below_it(plant: Plant) -> None:
+    chain = plant(CHAIN, "3")
+    (first,) = [p for p in tree.descendants(chain.pid) if p.parent == chain.pid]
+    (second,) = [p for p in tree.descendants(chain.pid) if p.parent == first.pid]
+    assert tree.descendants(chain.pid, spare={second.key}) == [first]
+    handle = os.pidfd_open(first.pid)
+    tree.kill_all(chain.pid, spare={first.key})
+    assert len(tree.descendants(chain.pid)) == 3
+    assert not dead_within(handle, 0.1)
+
+
+def test_a_signal_does_not_reach_another_process_under_the_same_id(plant: Plant) -> None:
+    stranger = plant(CHAIN, "0")
+    process = tree.read(stranger.pid)
+    assert process is not None
+    earlier = tree.Process(
+        process.pid, process.parent, process.group, process.session, process.start - 1, True
+    )
+    tree.send(earlier, signal.SIGKILL)
+    handle = os.pidfd_open(stranger.pid)
+    assert not dead_within(handle, 0.2)
+    handle = os.pidfd_open(stranger.pid)
+    tree.send(process, signal.SIGKILL)
+    assert dead_within(handle, PATIENCE)
+
+
+def test_a_signal_to_what_is_gone_is_nothing() -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    process = tree.read(child.pid)
+    assert process is not None
+    child.kill()
+    child.wait()
+    tree.send(process, signal.SIGTERM)
+    assert tree.read(child.pid) is None
+
+
+def test_signal_all_tells_each_process_once(plant: Plant) -> None:
+    chain = plant(CHAIN, "3")
+    before = tree.descendants(chain.pid)
+    told = {before[0].key}
+    tree.signal_all(chain.pid, told, now() + PATIENCE, signal.SIGSTOP)
+    assert told == {process.key for process in before}
+    states = {
+        process.pid: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        for process in before
+    }
+    assert states.pop(before[0].pid) == "S"
+    assert set(states.values()) == {"T"}
+
+
+def test_signal_all_gives_up_in_time(plant: Plant) -> None:
+    chain = plant(CHAIN, "2")
+    told: set[tree.Key] = set()
+    tree.signal_all(chain.pid, told, now() - 1, signal.SIGKILL)
+    assert told == set()
+    assert all(process.alive for process in tree.descendants(chain.pid))
+
+
+def test_kill_all_kills_sessions_and_stopped_ones_but_not_the_root(plant: Plant) -> None:
+    root = plant("""
+        import os, signal, time
+        pids = []
+        for leave in (lambda: None, os.setsid, lambda: os.setpgid(0, 0)):
+            pid = os.fork()
+            if pid == 0:
+                leave()
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                os.kill(os.getpid(), signal.SIGSTOP)
+                time.sleep(60)
+            pids.append(pid)
+            os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+        print("ready", flush=True)
+        signal.pause()
+    """)
+    children = tree.descendants(root.pid)
+    assert len(children) == 3
+    assert len({child.group for child in children}) == 3
+    handles = [os.pidfd_open(child.pid) for child in children]
+    assert tree.kill_all(root.pid)
+    for handle in handles:
+        assert dead_within(handle, PATIENCE)
+    assert root.process.poll() is None
+
+
+def test_kill_all_says_when_the_tree_outruns_it(plant: Plant) -> None:
+    """New children of the root itself, which is not killed, never end."""
+    root = plant("""
+        import os, signal, time
+        print("ready", flush=True)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        while True:
+            if os.fork() == 0:
+                time.sleep(0.005)
+                os._exit(0)
+            time.sleep(0.002)
+    """)
+    until = now() + PATIENCE
+    while tree.kill_all(root.pid):
+        assert now() < until
+    root.process.send_signal(signal.SIGSTOP)
+    while not tree.kill_all(root.pid):
+        assert now() < until
+
+
+def test_orphans_are_found_under_a_subreaper_only(plant: Plant) -> None:
+    program = """
+        import ctypes, os, signal, sys
+        if sys.argv[1] == "subreaper":
+            assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0
+        reading, writing = os.pipe()
+        if os.fork() == 0:
+            pid = os.fork()
+            if pid == 0:
+                os.setsid()
+                signal.alarm(30)
+                signal.pause()
+            os.write(writing, b"%d\\n" % pid)
+            os._exit(0)
+        os.wait()
+        print(os.read(reading, 64).decode(), flush=True)
+        signal.pause()
+    """
+    reaper, plain = plant(program, "subreaper"), plant(program, "plain")
+    assert [p.pid for p in tree.descendants(reaper.pid)] == [int(reaper.line)]
+    assert tree.descendants(plain.pid) == []
+    os.kill(int(plain.line), signal.SIGKILL)
+
+
+def test_the_groups_of_the_roots_own_session_are_not_killed_as_groups() -> None:
+    """A hook that shares electctl's group must not take electctl's neighbours with it."""
+    neighbour = subprocess.Popen(["sleep", "60"])
+    code = (
+        "import subprocess, sys; from electctl.campaign import tree; import os\n"
+        "child = subprocess.Popen(['sleep', '60'])\n"
+        "tree.kill_all(os.getpid()); sys.exit(child.wait() == -9 and 5)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=PATIENCE).returncode == 5
+    assert neighbour.poll() is None
+    neighbour.kill()
+    neighbour.wait()
+
+
+def test_a_walk_is_fast_enough_for_the_margin() -> None:
+    """A kill takes three walks, and the margin between SIGKILL and the end is 100 ms."""
+    number = len([name for name in os.listdir("/proc") if name.isdigit()])
+    best = min(_walk() for _ in range(5))
+    assert best < 0.005 + number * 50e-6
+
+
+def _walk() -> float:
+    at = now()
+    tree.descendants(os.getpid())
+    return now() - at
