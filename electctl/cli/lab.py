@@ -178,11 +178,12 @@ def link(
 
     frame = Frame.of(ctx)
     _check_link(mode, time, direction)
+    delay = parse_duration(time) if time is not None else None
     found = labs.link(
         labs.find(name),
         {
             "mode": _MODES[mode],
-            "delay": parse_duration(time) if time is not None else None,
+            "delay": delay,
             "server": server,
             "direction": direction,
         },

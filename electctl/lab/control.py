@@ -127,8 +127,12 @@ def answer(sock: socket.socket, message: dict[str, Any]) -> None:
 
 
 def error_message(error: ElectctlError) -> dict[str, Any]:
-    """An error, to be raised again by :func:`raise_error` in another process."""
-    return {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+    """An error, to be raised again by :func:`raise_error` in another process.
+
+    Its class becomes the nearest one of :mod:`electctl.errors`.
+    """
+    kind = next(c for c in type(error).__mro__ if c.__module__ == errors.__name__)
+    return {"error": kind.__name__, "message": error.message, "hint": error.hint}
 
 
 def raise_error(message: dict[str, Any]) -> None:

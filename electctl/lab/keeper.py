@@ -130,8 +130,11 @@ class Keeper:
             remove = self.fresh and not self.kept.is_set()
         except ElectctlError as error:
             remove = self.fresh
-            log = error.log if isinstance(error, StartFailed) else ""
-            news = {**control.error_message(error), "log": log}
+            news = control.error_message(error)
+            if isinstance(error, StartFailed):
+                news["log"] = error.log
+                if remove:
+                    news["hint"] = "the last lines of its log are above"
         # Told last: who hears of a failure finds nothing left of it.
         self._leave(remove)
         if news:
