@@ -14,7 +14,7 @@ from electctl.elector import connect
 
 
 def main() -> None:
-    """Lead ``terms`` terms, each as long as a few renewals of a round trip take."""
+    """Lead ``terms`` terms of ``hold`` seconds each."""
     order = json.loads(sys.stdin.readline())
     with connect(order["url"]) as elector:
         for _ in range(order["terms"]):
@@ -23,7 +23,7 @@ def main() -> None:
                 order["election"], order["candidate"], ttl=order["ttl"]
             ) as leadership:
                 _say("elected", token=leadership.token)
-                leadership.lost.wait(0.02)
+                leadership.lost.wait(order["hold"])
                 leadership.check()
                 _say("stopped", token=leadership.token)
 

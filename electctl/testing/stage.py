@@ -142,7 +142,7 @@ class Observer:
 class ProcessContender:
     """A campaign in a process of its own: electctl.testing.contender."""
 
-    def __init__(self, url: str, election: str, candidate: str, ttl: float, terms: int) -> None:
+    def __init__(self, order: dict[str, object]) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "electctl.testing.contender"],
             stdin=subprocess.PIPE,
@@ -152,22 +152,31 @@ class ProcessContender:
         )
         assert self._process.stdin is not None
         # On stdin, because a URL may hold a password and the list of processes is public.
-        order = {
-            "url": url,
-            "election": election,
-            "candidate": candidate,
-            "ttl": ttl,
-            "terms": terms,
-        }
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
+        self._lines: SimpleQueue[dict[str, object]] = SimpleQueue()
+        self._reader = threading.Thread(target=self._read, name="reader")
+        self._reader.start()
 
-    def next(self) -> dict[str, object]:
-        """The next line that it prints; {} at its end."""
+    def _read(self) -> None:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        found: dict[str, object] = json.loads(line) if line else {}
-        return found
+        for line in self._process.stdout:
+            self._lines.put(json.loads(line))
+        self._lines.put({})
+
+    def next(self, within: float = 30) -> dict[str, object]:
+        """The next line that it prints; {} at its end."""
+        try:
+            return self._lines.get(timeout=within)
+        except Empty:
+            raise AssertionError(f"a contender said nothing for {within:g} s") from None
+
+    def until(self, event: str) -> dict[str, object]:
+        """The next line that tells of ``event``."""
+        while line := self.next():
+            if line["event"] == event:
+                return line
+        raise AssertionError(f"a contender ended without {event!r}")
 
     def kill(self) -> None:
         """SIGKILL: it gives nothing back."""
@@ -178,6 +187,7 @@ class ProcessContender:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        self._reader.join()
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
             stream.close()
@@ -323,9 +333,18 @@ class Stage:
         assert contender.waits, f"{candidate!r} did not wait: {contender.error}"
         return contender
 
-    def process(self, candidate: str, *, terms: int = 1) -> ProcessContender:
-        """A contender in a process of its own."""
-        found = ProcessContender(self.harness.url, self.election, candidate, self.ttl, terms)
+    def process(self, candidate: str, *, terms: int = 1, hold: float = 0.02) -> ProcessContender:
+        """A contender in a process of its own, which leads ``terms`` times ``hold`` seconds."""
+        found = ProcessContender(
+            {
+                "url": self.harness.url,
+                "election": self.election,
+                "candidate": candidate,
+                "ttl": self.ttl,
+                "terms": terms,
+                "hold": hold,
+            }
+        )
         self.exits.callback(found.close)
         return found
 

@@ -70,10 +70,8 @@ class Exclusion(Cases):
 
     def test_the_next_leads_after_the_leader_was_killed(self, stage: Stage) -> None:
         """SIGKILL gives nothing back: the store's expiry must do it, and the token grow."""
-        process = stage.process("doomed", terms=10_000)
-        elected: dict[str, object] = {}
-        while elected.get("event") != "elected":
-            elected = process.next()
+        process = stage.process("doomed", hold=60)
+        elected = process.until("elected")
         process.kill()
         token = stage.lead("next").token
         if stage.has_tokens:

@@ -51,8 +51,9 @@ class Observation(Cases):
         """The second is told although the id is the same."""
         observer = stage.observe()
         observer.next(SLACK)
-        stage.lead("same").release()
+        leadership = stage.lead("same")
         first = observer.until("holder", stage.wake_up + SLACK)
+        leadership.release()
         stage.lead("same")
         second = observer.until("holder", stage.wake_up + SLACK)
         assert first.view.term != second.view.term
@@ -61,7 +62,7 @@ class Observation(Cases):
         """A leader that was killed becomes a vacancy once its grant has run out."""
         observer = stage.observe()
         observer.next(SLACK)
-        process = stage.process("doomed", terms=1)
+        process = stage.process("doomed", hold=60)
         change = observer.until("holder", 10)
         process.kill()
         assert change.view.holder is not None

@@ -95,7 +95,7 @@ class Queueing(Cases):
         """SIGKILL of the first in line, then a release: the next leads within a TTL."""
         leader = stage.lead("a")
         process = stage.process("doomed")
-        assert process.next()["event"] == "campaigning"
+        process.until("campaigning")
         eventually(
             "the process waits",
             lambda: (

@@ -1,0 +1,77 @@
+"""The backend of docs/writing-a-backend.md passes the suite, and is what that page prints."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from electctl.elector import LeaderElector
+from electctl.testing import Foreign, Harness, StoreConformance
+from electctl.url import BackendURL
+
+if TYPE_CHECKING:
+    from electctl.lab.cluster import Cluster
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "tests" / "example_backend"
+
+
+class FileHarness(Harness):
+    """A directory: no network, no credentials, no native tool."""
+
+    ttl = 2.0
+    lists_waiters = False
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster)
+
+    def open(self, url: str) -> LeaderElector:
+        """By hand, because the entry points of this process were read before it was there."""
+        from electctl_file.backend import FileBackend
+
+        return LeaderElector(FileBackend(BackendURL.parse(url)))
+
+    def revoke(self, election: str) -> None:
+        with self.open(self.url) as elector:
+            assert elector.evict(election, force=True) is not None
+
+    def wrong_credentials(self) -> None:
+        return None
+
+    def foreign(self) -> Foreign | None:
+        return None
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What ``pip install`` would leave behind, for this process and those that it starts."""
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
+    site = tmp_path_factory.mktemp("site")
+    info = site / "electctl_file-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    entries = project["entry-points"]["electctl.backends"]
+    lines = [f"{name} = {value}" for name, value in entries.items()]
+    (info / "entry_points.txt").write_text("\n".join(["[electctl.backends]", *lines, ""]))
+    with pytest.MonkeyPatch.context() as patch:
+        for folder in (EXAMPLE, site):
+            patch.syspath_prepend(str(folder))
+        yield
+
+
+@pytest.fixture(scope="module")
+def harness(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    from electctl_file.lab import FileCluster
+
+    with FileCluster(tmp_path_factory.mktemp("file")) as cluster:
+        yield FileHarness(cluster)
+
+
+class TestFile(StoreConformance):
+    """All cases that need no network."""
