@@ -39,6 +39,7 @@ electctl watch nightly -b redis://127.0.0.1:6379/0
 """
 
 _WIDTH = 100
+_EVERYWHERE = "Options of every command"
 _GLOBALS = ("backend", "config", "json", "quiet", "verbose")
 #: Typer's own class of all usage errors; it exports only this descendant.
 _TyperUsageError: type[Any] = typer.BadParameter.__mro__[1]
@@ -92,6 +93,31 @@ def _knowing(ctx: Any) -> Iterator[None]:
         raise
 
 
+def _usage_pieces(command: Any, ctx: Any) -> list[str]:
+    """The usage line as we write it: options, then each argument's metavar as it stands."""
+    arguments = [p for p in command.get_params(ctx) if p.param_type_name == "argument"]
+    return [command.options_metavar, *(p.metavar or p.name.upper() for p in arguments)]
+
+
+def _write_options(command: Any, ctx: Any, formatter: Any) -> None:
+    """Arguments, the command's own options, and the options that all commands take."""
+    sections: dict[str, list[tuple[str, str]]] = {
+        "Arguments": [],
+        "Options": [],
+        _EVERYWHERE: [],
+    }
+    for param in command.get_params(ctx):
+        if param.param_type_name == "argument":
+            sections["Arguments"].append((param.metavar or param.name.upper(), param.help or ""))
+        elif (record := param.get_help_record(ctx)) is not None:
+            everywhere = param.name in (*_GLOBALS, "version", "help")
+            sections[_EVERYWHERE if everywhere else "Options"].append(record)
+    for title, rows in sections.items():
+        if rows:
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
 def _write_examples(epilog: str | None, formatter: Any) -> None:
     """The epilog verbatim, one command a line."""
     if epilog:
@@ -117,6 +143,14 @@ class Command(TyperCommand):
         """Merge the global options into the frame, then run."""
         _merge_globals(ctx)
         return super().invoke(ctx)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The usage line."""
+        return _usage_pieces(self, ctx)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Arguments and options."""
+        _write_options(self, ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, and tell usage errors where they came from."""
@@ -151,6 +185,15 @@ class Group(TyperGroup):
             hint = f"did you mean {near[0]}?" if near else f"{ctx.command_path} --help lists them"
             raise UsageError(f"there is no command {name!r}", hint=hint)
         return super().resolve_command(ctx, args)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The usage line."""
+        return [*_usage_pieces(self, ctx), self.subcommand_metavar]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Options, then the commands."""
+        _write_options(self, ctx, formatter)
+        self.format_commands(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, and tell usage errors where they came from."""

@@ -18,7 +18,7 @@ Backend = Annotated[
         "-b",
         "--backend",
         metavar="URL",
-        help="Where the election is held; give it again for several. [env: ELECTCTL_BACKEND]",
+        help="Where the election is held; may be repeated. [env: ELECTCTL_BACKEND]",
         show_default=False,
     ),
 ]
@@ -28,7 +28,7 @@ Config = Annotated[
         "-c",
         "--config",
         metavar="FILE",
-        help="The config file, instead of ./electctl.yaml or the user's. [env: ELECTCTL_CONFIG]",
+        help="Instead of ./electctl.yaml or the user's. [env: ELECTCTL_CONFIG]",
         show_default=False,
     ),
 ]
