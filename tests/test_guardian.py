@@ -134,6 +134,7 @@ def harness(tmp_path: Path) -> Iterator[Harness]:
     guardian = Guardian.spawn()
     yield Harness(guardian, tmp_path)
     guardian.close()
+    guardian.close()  # The second does nothing.
     # Undo what spawn() did to the test process.
     assert ctypes.CDLL(None).prctl(36, 0, 0, 0, 0) == 0
     assert tree.descendants(os.getpid(), spare=before) == [], "processes or zombies are left"
@@ -741,6 +742,35 @@ def test_guardian_killed_says_so_and_starts_nothing_more(harness: Harness) -> No
     assert not select.select([harness.guardian], [], [], 0.05)[0], "silent from now on"
     with pytest.raises(CannotRun, match="guardian"):
         harness.guardian.start(["true"], {})
+
+
+def test_the_guardian_killed_where_ended_children_are_thrown_away(harness: Harness) -> None:
+    """Ignoring SIGCHLD is inherited over exec, and wait(2) then knows no child."""
+    old = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        harness.shell("exit 3")
+        harness.until(TreeGone)
+        assert harness.until(Exited).status == 3
+        harness.shell("sleep 60")
+        pid = harness.until(Started).pid
+        os.kill(harness.guardian.pid, signal.SIGKILL)
+        harness.until(TreeGone)
+        assert not lives(pid)
+        harness.guardian.close()
+    finally:
+        signal.signal(signal.SIGCHLD, old)
+
+
+def test_closing_spares_what_never_was_a_command(harness: Harness) -> None:
+    file = harness.file()
+    subprocess.run(["setsid", "-f", "sh", "-c", f"echo $$ >{file}; exec sleep 60"], check=True)
+    daemon = pids(file)[0]
+    for _ in range(5):
+        guardian = Guardian.spawn()
+        guardian.close()
+    assert lives(daemon)
+    os.kill(daemon, signal.SIGKILL)
+    os.waitpid(daemon, 0)
 
 
 def test_the_guardian_killed_while_idle(harness: Harness) -> None:

@@ -344,4 +344,4 @@ def _close_all_but(kept: int) -> None:
         # A million calls are saved where the limit is high and close_range(2) is not there.
         highest = 1 + max(int(name) for name in os.listdir("/proc/self/fd"))
     os.closerange(3, kept)
-    os.closerange(kept + 1, highest)
+    os.closerange(max(3, kept + 1), highest)

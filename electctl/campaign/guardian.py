@@ -10,6 +10,7 @@ Not thread-safe: one thread owns a Guardian.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -75,19 +76,23 @@ class Guardian:
         """Fork the guardian, and make the calling process a child subreaper (Linux).
 
         Call it before any thread exists and before a client library is imported: it is a fork
-        without exec. Raises OSError if there is no process to be had.
+        without exec. Raises CannotRun if the system gives us no process.
         """
         prctl.become_subreaper()
         ours, theirs = Channel.pair()
         parent = os.getpid()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        pid = os.fork()
-        if pid == 0:
-            try:
-                guard_process.run(theirs, parent)
-            finally:
-                os._exit(0)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    guard_process.run(theirs, parent)
+                finally:
+                    os._exit(0)
+        except OSError as error:
+            raise CannotRun(f"cannot fork the guardian process: {error.strerror}") from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
         return cls(pid, ours)
 
@@ -153,8 +158,11 @@ class Guardian:
     def close(self) -> None:
         """Say goodbye: the guardian kills what is left and exits. Waits for that, at most 2 s.
 
-        A guardian that does not is killed, and its tree from this side.
+        A guardian that does not is killed, and its tree from this side, which may take as long.
+        A second call does nothing.
         """
+        if self._channel.fileno() < 0:
+            return
         self.kill()
         self._send({"do": "goodbye"})
         until = now() + _GOODBYE
@@ -162,10 +170,11 @@ class Guardian:
             self._selector.select(_PACE)
             self._listen()
         self._signal_guardian(signal.SIGKILL)
+        until = now() + _GOODBYE
+        while not self._reap_guardian() and now() < until:
+            time.sleep(_PACE)
         while self._running and now() < until:
             self._kill_orphans()
-        if not self._reaped:
-            os.waitpid(self.pid, 0)
         self._selector.close()
         self._channel.close()
         if self._pidfd is not None:
@@ -210,12 +219,13 @@ class Guardian:
 
     def _reap_guardian(self) -> bool:
         if not self._reaped:
-            self._reaped = os.waitpid(self.pid, os.WNOHANG) != (0, 0)
+            self._reaped = _reap(self.pid) is not None
         return self._reaped
 
     def _signal_guardian(self, signum: int) -> None:
         if not self._reaped:
-            os.kill(self.pid, signum)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signum)
 
     def _kill_orphans(self) -> None:
         """The guardian is dead and its tree is ours: kill it, reap it.
@@ -229,11 +239,23 @@ class Guardian:
         left = tree.descendants(me, spare)
         for process in left:
             if process.parent == me and process.pid != self.pid:
-                ended, raw = os.waitpid(process.pid, os.WNOHANG)
-                if ended and ended == self._command:
+                raw = _reap(process.pid)
+                if raw is not None and process.pid == self._command:
                     self._events.append(Exited(shell_status(raw), raw))
         if left:
             time.sleep(_PACE)
         else:
             self._events.append(TreeGone(now()))
             self._finish()
+
+
+def _reap(child: int) -> int | None:
+    """How the child ended; None while it has not.
+
+    0 if the kernel has thrown that away, as it does where we were started with SIGCHLD ignored.
+    """
+    try:
+        ended, raw = os.waitpid(child, os.WNOHANG)
+    except ChildProcessError:
+        return 0
+    return raw if ended else None
