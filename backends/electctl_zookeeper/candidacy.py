@@ -1,0 +1,430 @@
+"""One attempt to lead on ZooKeeper: a place in the queue, held by a session of its own.
+
+What this does not guarantee: that Curator or kazoo do the same. They go by their connection's
+state, which changes only after the server has given their place away.
+
+Every contender of ours has a mark: an ephemeral znode of the same session, outside the election's
+own path, made in the same transaction and named by the contender's uuid. It serves four ends.
+
+- The transaction cannot act twice: the second time the mark exists. So an unknown outcome of
+  entering is settled by entering again.
+- The mark's czxid is the contender's, known without another look: the fencing token.
+- Renewals write to the mark, not to the contender. A write to the contender would use up the
+  watch that the next in the queue has on it, and Curator's LeaderLatch, which looks at deletions
+  alone, would never wake again (``LeaderLatch.checkLeadership``).
+- Whoever asks us to stop writes to it. It goes with its session, so it can hit no later term.
+
+The wait watches the predecessor alone. Those near the head write to their mark at the interval of
+renewals, so that they can lead at once when their turn comes; the others read one znode at a third
+of the session's time-out, in place of a ping.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
+from typing import Any
+
+from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
+
+from electctl.backend import Bid, Candidacy, Grant, Renewal
+from electctl.clock import now
+from electctl.errors import LeadershipLost, Unreachable, UnsafeTiming
+from electctl_zookeeper import names
+from electctl_zookeeper.failures import SessionLost
+from electctl_zookeeper.record import Record
+from electctl_zookeeper.session import Session
+from electctl_zookeeper.target import Target
+from electctl_zookeeper.traits import TRAITS
+
+#: What the mark of a candidate that is asked to stop holds.
+STOP = b"stop"
+#: Seconds within which a connection must be made, and an answer come while we wait.
+CONNECT_LIMIT = 3.0
+PATIENCE = 1.0
+#: How many places before ours may go at once without our being caught unprepared.
+NEAR = 8
+#: How old, in renewal intervals, the proof of our session may be when we begin to lead.
+FRESH = 2.5
+#: The core plans so many intervals of ``Bid.request_timeout`` between a proof and the time to stop.
+_RENEWALS = TRAITS.renewals
+
+
+@dataclass(slots=True)
+class _Place:
+    """Our place in the queue. ``name`` is None until it is known that we entered."""
+
+    uid: str
+    name: str | None = None
+    token: int | None = None
+    #: The mark's version, as we know it; others change it to ask us to stop.
+    version: int = 0
+    asked: bool = False
+
+
+class ZooKeeperCandidacy(Candidacy):
+    """See :class:`electctl.backend.Candidacy`."""
+
+    def __init__(self, target: Target, bid: Bid) -> None:
+        self.target = target
+        self.bid = bid
+        self.paths = names.Paths.of(bid.election, target.chroot)
+        self._session: Session | None = None
+        self._place: _Place | None = None
+        self._cancelled = threading.Event()
+        self._wake = threading.Event()
+        self._slots: dict[str, int] = {}
+
+    # Entering and waiting ------------------------------------------------------------------------
+
+    def acquire(self, deadline: float | None) -> Grant | None:
+        """See :meth:`electctl.backend.Candidacy.acquire`. The place is kept with the session."""
+        grant = None
+        while not self._cancelled.is_set():
+            try:
+                grant = self._queue(deadline)
+                break
+            except SessionLost:
+                # The place went with the session: at the end of the queue again.
+                self._forget()
+                if deadline is not None and now() >= deadline:
+                    break
+        if grant is None:
+            self._withdraw()
+        return grant
+
+    def _queue(self, deadline: float | None) -> Grant | None:
+        session = self._open(deadline)
+        while True:
+            self._wake.clear()
+            place = self._enter(session)
+            ahead = self._ahead(session, place)
+            if self._cancelled.is_set():
+                return None
+            if ahead is None:
+                self._place = None  # somebody deleted our znode
+            elif not ahead:
+                try:
+                    return self._lead(session, place)
+                except LeadershipLost:
+                    self._place = None
+            elif deadline is not None and now() >= deadline:
+                return None
+            elif self._watch(session, ahead[-1]):
+                self._wait(session, place, ahead, deadline)
+
+    def _open(self, deadline: float | None) -> Session:
+        if self._session is not None:
+            return self._session
+        limit = now() + CONNECT_LIMIT
+        if deadline is not None:
+            limit = min(limit, max(deadline, now() + max(PATIENCE, self.bid.request_timeout)))
+        session = Session(
+            self.target, self.bid.ttl, max(PATIENCE, self.bid.request_timeout), self._wake.set
+        )
+        try:
+            session.open(limit, self._cancelled)
+            self.contacted = True
+            self._check_timing(session)
+        except BaseException:
+            session.abandon()
+            raise
+        self._session = session
+        return session
+
+    def _check_timing(self, session: Session) -> None:
+        """Raises UnsafeTiming if one missed renewal would end the leadership.
+
+        What is left of a grant for renewing must hold a ping of the leader and three intervals: of
+        the write that proves, of the one that it proves, and of one that is missed.
+        """
+        interval = self.bid.request_timeout
+        for_stopping = self.bid.ttl - _RENEWALS * interval
+        if session.granted - for_stopping < session.ping + 3 * interval:
+            raise UnsafeTiming(
+                f"a ttl of {self.bid.ttl:g} s is too short here: the session of "
+                f"{session.negotiated:g} s is worth {session.granted:g} s, because a tick of "
+                f"{2 * session.ping:g} s is taken off, and {for_stopping:.3g} s of it are for "
+                "stopping",
+                hint="raise --ttl; or name the servers' tickTime with ?tick= if it is shorter",
+            )
+
+    def _enter(self, session: Session) -> _Place:
+        """Our place: made now, or found if it is not known whether we made it."""
+        if self._place is None:
+            self._place = _Place(uuid.uuid4().hex)
+        place = self._place
+        begin = names.prefix(self.target.recipe, place.uid)
+        while place.name is None:
+            try:
+                results, sent = session.transact(partial(self._create, place=place, begin=begin))
+            except NoNodeError:
+                session.ensure_path(self.paths.parent)
+                session.ensure_path(self.paths.marks)
+            except NodeExistsError:
+                place.name = self._find(session, begin)
+                if place.name is None:  # we had entered, and somebody deleted our znode
+                    self._place = place = _Place(uuid.uuid4().hex)
+                    begin = names.prefix(self.target.recipe, place.uid)
+            else:
+                session.committed(sent)
+                place.name = results[1].rpartition("/")[2]
+        return place
+
+    def _create(self, ops: Any, place: _Place, begin: str) -> None:
+        ops.create(self.paths.mark(place.uid), b"", ephemeral=True)
+        ops.create(
+            self.paths.child(begin), self.bid.candidate.encode(), ephemeral=True, sequence=True
+        )
+
+    def _find(self, session: Session, begin: str) -> str | None:
+        parent = self.paths.parent
+        children = session.gather(
+            [
+                lambda client: client.sync_async(parent),
+                lambda client: client.get_children_async(parent),
+            ]
+        )[1]
+        if isinstance(children, NoNodeError):
+            return None
+        return next((name for name in children if name.startswith(begin)), None)
+
+    def _ahead(self, session: Session, place: _Place) -> list[str] | None:
+        """Those before us, the leader first; None if we are not there any more."""
+        requests = [lambda client: client.get_children_async(self.paths.parent)]
+        if place.token is None:
+            requests.append(lambda client: client.exists_async(self.paths.mark(place.uid)))
+        children, *marks = session.gather(requests)
+        if isinstance(children, NoNodeError) or place.name not in children:
+            return None
+        for mark in marks:
+            if mark is None:
+                return None
+            place.token = mark.czxid
+        contenders = names.in_order(children)
+        if names.tied(contenders):
+            return self._ahead_by_czxid(session, place, contenders)
+        return [one.name for one in takewhile(lambda one: one.name != place.name, contenders)]
+
+    def _ahead_by_czxid(
+        self, session: Session, place: _Place, contenders: list[names.Contender]
+    ) -> list[str]:
+        stats = session.gather([partial(self._exists, name=one.name) for one in contenders])
+        assert place.token is not None, "asked before we entered"
+        earlier = [
+            (stat.czxid, one.name)
+            for one, stat in zip(contenders, stats, strict=True)
+            if stat is not None and stat.czxid < place.token
+        ]
+        return [name for _, name in sorted(earlier)]
+
+    def _watch(self, session: Session, name: str) -> bool:
+        """Be woken when that one changes; False if it is gone already.
+
+        By reading it, because ``exists`` would leave a watch behind on what is gone.
+        """
+        try:
+            session.ask(lambda client: client.get_async(self.paths.child(name), self._woken))
+        except NoNodeError:
+            return False
+        return True
+
+    def _woken(self, _event: object) -> None:
+        self._wake.set()
+
+    def _wait(
+        self, session: Session, place: _Place, ahead: list[str], deadline: float | None
+    ) -> None:
+        """Until woken, or until the deadline; keeps ready for leading meanwhile."""
+        lookout = ahead[-NEAR] if len(ahead) >= NEAR else None
+        while True:
+            pause = session.negotiated / 3 if lookout else self.bid.request_timeout
+            if deadline is not None:
+                pause = min(pause, deadline - now())
+            if self._wake.wait(max(0.0, pause)) or (deadline is not None and now() >= deadline):
+                return
+            if lookout is None:
+                try:
+                    self._touch(session, place, session.patience)
+                except LeadershipLost:
+                    return  # the next look shows that our znode is gone
+            elif session.ask(partial(self._exists, name=lookout)) is None:
+                lookout = None
+
+    def _exists(self, client: Any, name: str) -> Any:
+        return client.exists_async(self.paths.child(name))
+
+    # Leading -------------------------------------------------------------------------------------
+
+    def _lead(self, session: Session, place: _Place) -> Grant | None:
+        """None if cancelled. Raises LeadershipLost if our znode is gone."""
+        oldest = FRESH * self.bid.request_timeout
+        granted = session.granted
+        while now() - session.known_since > oldest:
+            # Caught unprepared: a write now, and one a ping of the leader later, make it known.
+            self._touch(session, place, session.patience)
+            if now() - session.known_since > oldest and self._cancelled.wait(session.ping):
+                return None
+        return Grant(place.token, session.known_since, granted)
+
+    def _touch(self, session: Session, place: _Place, timeout: float) -> None:
+        """Write to our mark, if our contender is still there. Raises LeadershipLost if not."""
+        limit = now() + timeout
+        while True:
+            try:
+                results, sent = session.transact(
+                    lambda ops: self._touch_ops(ops, place), limit - now()
+                )
+            except BadVersionError:
+                self._read_mark(session, place, limit)
+            except NoNodeError:
+                raise LeadershipLost("our znode was deleted", reason="deleted") from None
+            else:
+                session.committed(sent)
+                place.version = results[1].version
+                return
+
+    def _touch_ops(self, ops: Any, place: _Place) -> None:
+        assert place.name is not None, "touched before we entered"
+        ops.check(self.paths.child(place.name), -1)
+        ops.set_data(
+            self.paths.mark(place.uid), STOP if place.asked else b"", version=place.version
+        )
+
+    def _read_mark(self, session: Session, place: _Place, limit: float) -> None:
+        """Somebody asks us to stop, or a write of ours acted whose answer was lost."""
+        path = self.paths.mark(place.uid)
+        # Our own writes come before this read, another's may be new to our server: hence sync.
+        answer = session.gather(
+            [lambda client: client.sync_async(path), lambda client: client.get_async(path)],
+            limit - now(),
+        )[1]
+        if isinstance(answer, Exception):
+            raise LeadershipLost("our mark was deleted", reason="deleted")
+        data, stat = answer
+        place.version = stat.version
+        place.asked = place.asked or data == STOP
+
+    def renew(self) -> Renewal:
+        """One committed write; validity counts from an earlier one (:class:`Proof`)."""
+        session, place = self._held()
+        try:
+            self._touch(session, place, self.bid.request_timeout)
+        except SessionLost as error:
+            raise LeadershipLost(error.message, reason="expired") from error
+        return Renewal(session.known_since, session.granted, place.asked)
+
+    def _held(self) -> tuple[Session, _Place]:
+        session, place = self._session, self._place
+        if session is None or place is None or place.name is None:
+            raise LeadershipLost("we hold no place in this election", reason="deleted")
+        return session, place
+
+    def write_checkpoint(self, slot: str, value: bytes, seq: int) -> None:
+        """One transaction with the check that our contender exists. Raises UsageError over 1 MB."""
+        session, place = self._held()
+        assert place.token is not None, "a checkpoint before we led"
+        record = Record(place.token, seq, value)
+        data = record.pack()
+        try:
+            while not self._write(session, place, slot, data):
+                if self._superseded(session, slot, record):
+                    return
+        except SessionLost as error:
+            raise LeadershipLost(error.message, reason="expired") from error
+
+    def _write(self, session: Session, place: _Place, slot: str, data: bytes) -> bool:
+        """False if the znode's version is not what we think; see :meth:`_superseded`."""
+        path = self.paths.checkpoint(slot)
+        # Until an answer comes it is not known which version it has.
+        version = self._slots.pop(slot, None)
+        own = self.paths.child(place.name or "")
+
+        def fill(ops: Any) -> None:
+            ops.check(own, -1)
+            if version == -1:
+                ops.create(path, data)
+            else:
+                ops.set_data(path, data, version=version)
+
+        if version is None:
+            return False
+        try:
+            results, _ = session.transact(fill, self.bid.request_timeout)
+        except (BadVersionError, NodeExistsError):
+            return False
+        except NoNodeError:
+            if session.ask(lambda client: client.exists_async(own)) is None:
+                raise LeadershipLost("our znode was deleted", reason="deleted") from None
+            session.ensure_path(self.paths.checkpoints)
+            return False
+        self._slots[slot] = 0 if version == -1 else results[1].version
+        return True
+
+    def _superseded(self, session: Session, slot: str, record: Record) -> bool:
+        """Whether the store has this write or a later one of our grant; learns the version."""
+        path = self.paths.checkpoint(slot)
+        answer = session.gather(
+            [lambda client: client.sync_async(path), lambda client: client.get_async(path)],
+            self.bid.request_timeout,
+        )[1]
+        if isinstance(answer, Exception):
+            self._slots[slot] = -1
+            return False
+        found = Record.unpack(answer[0], path)
+        if found.token > record.token:
+            raise LeadershipLost("a later leader has written a checkpoint", reason="deleted")
+        self._slots[slot] = answer[1].version
+        return found.token == record.token and found.seq >= record.seq
+
+    # Leaving -------------------------------------------------------------------------------------
+
+    def release(self) -> None:
+        """End the session, which removes our place and nothing else."""
+        session = self._session
+        if session is None:
+            return
+        try:
+            if self._place is not None and not session.lost:
+                self._leave(session, self._place)
+        except SessionLost:
+            pass
+        finally:
+            self._place = None
+        self._session = None
+        session.close()
+
+    def _leave(self, session: Session, place: _Place) -> None:
+        def fill(ops: Any) -> None:
+            if place.name is not None:
+                ops.delete(self.paths.child(place.name))
+            ops.delete(self.paths.mark(place.uid))
+
+        try:
+            session.transact(fill)
+        except NoNodeError:
+            return  # one of them is gone; what is left goes with the session
+
+    def _withdraw(self) -> None:
+        try:
+            self.release()
+        except Unreachable:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Leave the session to itself: it is over, or runs out."""
+        session, self._session, self._place = self._session, None, None
+        if session is not None:
+            session.abandon()
+
+    def cancel(self) -> None:
+        """Wake :meth:`acquire`; a request that is under way is waited for."""
+        self._cancelled.set()
+        self._wake.set()
+
+    def close(self) -> None:
+        """Drop the connection. The session, if it was not released, runs out by itself."""
+        self._forget()

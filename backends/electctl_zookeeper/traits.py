@@ -1,0 +1,75 @@
+"""What electing on ZooKeeper promises, and what breaks it."""
+
+from __future__ import annotations
+
+from electctl.traits import Claim, Traits, Weakness
+
+_SERVER = "ZooKeeper 3.8: LearnerSessionTracker, LearnerHandler, Leader.lead, ExpiryQueue"
+_GUIDE = "ZooKeeper Programmer's Guide"
+
+TRAITS = Traits(
+    scheme="zk",
+    title="ZooKeeper",
+    mechanism="an ephemeral sequential znode for each candidate; each watches the one before it",
+    family="consensus",
+    scope="a majority of the ensemble (ZAB)",
+    expiry_decided_by="the ensemble's leader, on its monotonic clock",
+    clocks="the clocks of candidate and ensemble leader run at the same rate within 1 %",
+    token="czxid",
+    token_sound=True,
+    order="fifo",
+    wakeup="notify",
+    herd="one",
+    checkpoint=True,
+    failover="ttl, rounded up to the next tick of the servers",
+    assumptions=(
+        Claim(
+            "the servers' tickTime is not longer than ?tick= says (default: the smaller of 2 s "
+            "and half of the session's time-out)",
+            "zoo.cfg tickTime, minSessionTimeout",
+        ),
+        Claim(
+            "the ensemble's leader pings its followers twice a tick, and a ping is not more than "
+            "half a tick late at a follower that is cut off at that moment",
+            _SERVER,
+        ),
+        Claim(
+            "the native tools in the same election take our znodes for contenders: kazoo does by "
+            "default, Curator where ?recipe= is its recipe",
+            "kazoo.recipe.lock, Curator LockInternals.getSortedChildren",
+        ),
+        Claim("nobody else deletes or creates znodes under the election's path", _GUIDE),
+    ),
+    weaknesses=(
+        Weakness(
+            "an eviction by force, or a znode deleted by hand, lets the next lead before the "
+            "deleted leader knows",
+            ("exclusion",),
+            source=_GUIDE,
+        ),
+        Weakness(
+            "an ensemble restored from a backup starts again at an older zxid",
+            ("exclusion", "token"),
+            source="ZooKeeper Administrator's Guide, disaster recovery",
+        ),
+        Weakness(
+            "the sequence counter of a parent is a signed 32-bit number: after 2,147,483,647 "
+            "candidacies native tools no longer agree on the order",
+            ("exclusion",),
+            source=_GUIDE + ", Sequence Nodes",
+        ),
+        Weakness(
+            "no majority of the ensemble, no leader: nobody can be elected or renewed",
+            ("liveness",),
+            fault="partition",
+        ),
+    ),
+    sources=(
+        "https://zookeeper.apache.org/doc/r3.8.0/recipes.html#sc_leaderElection",
+        "https://zookeeper.apache.org/doc/r3.8.0/zookeeperProgrammers.html#ch_zkSessions",
+        "Hunt, Konar, Junqueira, Reed: ZooKeeper: Wait-free coordination for Internet-scale "
+        "systems (USENIX ATC 2010)",
+    ),
+    renewals=6,
+    proof_lag=1,
+)

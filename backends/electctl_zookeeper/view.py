@@ -1,0 +1,175 @@
+"""Views of an election on ZooKeeper, and the stream of them.
+
+What this does not guarantee: that a candidate is seen which came, led and went between two looks.
+ZooKeeper's watches fire once, and what has gone cannot be read. A candidate that was seen waiting
+is followed to its end: each has a watch of its own, and the server tells of deletions in the order
+in which they happened, so no leader among those seen is missed and none is made up. A moment
+without a leader may be passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from kazoo.exceptions import NoNodeError
+from kazoo.protocol.states import EventType
+
+from electctl.backend import Holder, View, Watch
+from electctl.clock import now
+from electctl.errors import Unreachable
+from electctl_zookeeper import names
+from electctl_zookeeper.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One contender as it stands in the store."""
+
+    name: str
+    #: The uuid in its name; "" where there is none.
+    uid: str
+    id: str
+    czxid: int
+    version: int
+    #: Whether it has a mark, which is how ours can be asked to stop.
+    marked: bool
+
+    @property
+    def holder(self) -> Holder:
+        """It, leading. A znode's ctime is candidacy, so since when is unknown."""
+        return Holder(self.id, self.czxid, self.name, can_be_asked=self.marked)
+
+
+def view_of(members: Iterable[Member]) -> View:
+    """In the order in which they entered: by czxid, which no overflow of the sequence disturbs."""
+    queue = sorted(members, key=lambda member: member.czxid)
+    if not queue:
+        return View(None)
+    return View(queue[0].holder, tuple(member.id for member in queue[1:]))
+
+
+def sync(session: Session, path: str) -> None:
+    """Have our server catch up with the ensemble: all that was committed before is then seen."""
+    session.ask(lambda client: client.sync_async(path))
+
+
+def contenders(
+    session: Session, paths: names.Paths, watch: Any = None
+) -> list[names.Contender] | None:
+    """The contenders as our server has them, in order; None if there is no parent."""
+    try:
+        found = session.ask(lambda client: client.get_children_async(paths.parent, watch))
+    except NoNodeError:
+        return None
+    return names.in_order(found)
+
+
+def members(
+    session: Session, paths: names.Paths, wanted: Sequence[names.Contender], watch: Any = None
+) -> list[Member]:
+    """Those contenders, read; what has gone meanwhile is left out."""
+    reads = [partial(_get, path=paths.child(one.name), watch=watch) for one in wanted]
+    looks = [partial(_exists, path=paths.mark(one.uid or "-")) for one in wanted]
+    answers = session.gather([*reads, *looks])
+    found = []
+    for one, read, mark in zip(wanted, answers, answers[len(wanted) :], strict=False):
+        if not isinstance(read, Exception):
+            data, stat = read
+            who = data.decode(errors="replace")
+            found.append(Member(one.name, one.uid, who, stat.czxid, stat.version, bool(mark)))
+    return found
+
+
+def _get(client: Any, path: str, watch: Any) -> Any:
+    return client.get_async(path, watch)
+
+
+def _exists(client: Any, path: str) -> Any:
+    return client.exists_async(path)
+
+
+#: What kazoo's thread tells the watch: the kind of event and the path.
+_Event = tuple[str, str]
+
+
+class ZooKeeperWatch(Watch):
+    """See :class:`electctl.backend.Watch`. It has a session of its own."""
+
+    def __init__(self, open_session: Callable[[Callable[[], None]], Session], paths: names.Paths):
+        self.paths = paths
+        self._events: SimpleQueue[_Event | None] = SimpleQueue()
+        self._open_session = open_session
+        self._session: Session | None = None
+        self._members: dict[str, Member] = {}
+        self._shown: View | None = None
+        self._stale = True
+        self._closed = False
+
+    def next(self, timeout: float) -> View | None:
+        """The current view first, then each change; None after ``timeout`` seconds without one."""
+        deadline = now() + timeout
+        while not self._closed:
+            if self._session is None:
+                self._session = self._open_session(lambda: self._events.put(None))
+                sync(self._session, self.paths.parent)
+            while self._stale:
+                self._refresh(self._session)
+            view = view_of(self._members.values())
+            if view != self._shown:
+                self._shown = view
+                return view
+            if not self._take(self._session, deadline):
+                return None
+        self.close()
+        return None
+
+    def _refresh(self, session: Session) -> None:
+        """Take in who has come. Who has gone is learnt from their own watches alone, in order."""
+        self._stale = False
+        found = contenders(session, self.paths, self._changed)
+        if found is None:
+            # Nobody has ever entered. If the parent comes up right now, look again.
+            parent = session.ask(
+                lambda client: client.exists_async(self.paths.parent, self._changed)
+            )
+            self._stale = parent is not None
+            return
+        new = [one for one in found if one.name not in self._members]
+        for member in members(session, self.paths, new, self._changed):
+            self._members[member.name] = member
+
+    def _changed(self, event: Any) -> None:
+        """Called by kazoo's thread."""
+        self._events.put((event.type, event.path or ""))
+
+    def _take(self, session: Session, deadline: float) -> bool:
+        """Take in one event; False if none came in time."""
+        try:
+            kind, path = self._events.get(timeout=max(0.0, deadline - now())) or (None, "")
+        except Empty:
+            return False
+        if session.interrupted or kind == EventType.NONE:
+            raise Unreachable("the connection to ZooKeeper was lost", hint="is it running?")
+        if path.startswith(f"{self.paths.parent}/"):
+            self._member_changed(session, path.rpartition("/")[2], gone=kind == EventType.DELETED)
+        elif path:
+            self._stale = True
+        return True
+
+    def _member_changed(self, session: Session, name: str, *, gone: bool) -> None:
+        self._members.pop(name, None)
+        if not gone:
+            # Somebody wrote to it, and its watch is used up.
+            for member in members(session, self.paths, names.in_order([name]), self._changed):
+                self._members[name] = member
+
+    def close(self) -> None:
+        """A blocked :meth:`next` returns None or raises soon."""
+        self._closed = True
+        self._events.put(None)
+        if self._session is not None:
+            self._session.close()
