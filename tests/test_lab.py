@@ -16,6 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from electctl.cli import lab
 from electctl.lab.server import process
 from tests.processes import DEADLINE, Electctl, wait_for
 
@@ -145,12 +146,12 @@ def test_down_all_ends_all(electctl: Electctl) -> None:
         electctl.run("lab", "up", "redis", "--name", name, check=0)
     there = labs(electctl)
     assert set(there) == set(names)
-    assert len({lab["url"] for lab in there.values()}) == 3
+    assert len({found["url"] for found in there.values()}) == 3
     several = electctl.run("lab", "down", check=2)
     assert "one, three+c, two.b" in several.stderr
     lines = electctl.run("lab", "down", "--all", "--json", check=0).stdout.splitlines()
     assert [validated(line)["state"] for line in lines] == ["removed"] * 3
-    assert all(gone(lab["servers"][0]["pid"]) for lab in there.values())
+    assert all(gone(found["servers"][0]["pid"]) for found in there.values())
     assert labs(electctl) == {}
     electctl.run("lab", "down", "--all", check=0)
 
@@ -192,12 +193,26 @@ def test_env_is_for_eval(electctl: Electctl) -> None:
     assert "lab redis is not up, it is stopped" in stopped.stderr
 
 
+def test_a_password_of_another_backend_is_not_tried_on_the_lab(electctl: Electctl) -> None:
+    electctl.env["ELECTCTL_PASSWORD"] = "for something else"
+    url = electctl.run("lab", "up", "redis", check=0).stdout.strip()
+    assert labs(electctl)["redis"]["url"] == url
+
+
+def test_the_examples_of_the_help_work_in_this_order(electctl: Electctl) -> None:
+    examples = "".join([lab.UP, lab.STATUS, lab.ENV, lab.LINK, lab.DOWN])
+    script = "set -e\n" + examples
+    done = subprocess.run(["sh", "-c", script], env=electctl.env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert labs(electctl) == {}
+
+
 def test_links_are_broken_and_healed(electctl: Electctl) -> None:
     line = electctl.run("lab", "up", "redis", "--proxy", "--json", check=0).stdout
-    lab = validated(line)
-    proxy = address(lab["url"])
-    server = lab["servers"][0]
-    assert lab["servers"][0]["address"] != f"{proxy[0]}:{proxy[1]}"
+    found = validated(line)
+    proxy = address(found["url"])
+    server = found["servers"][0]
+    assert server["address"] != f"{proxy[0]}:{proxy[1]}"
     assert redis(proxy, "PING") == "+PONG"
 
     electctl.run("lab", "link", "redis", "cut", check=0)
@@ -205,7 +220,7 @@ def test_links_are_broken_and_healed(electctl: Electctl) -> None:
         redis(proxy, "PING")
     assert redis(address(f"redis://{server['address']}/"), "PING") == "+PONG"
 
-    electctl.run("lab", "link", "redis", "swallow", "--server", "1", check=0)
+    electctl.run("lab", "link", "redis", "swallow", "--server", "redis", check=0)
     with socket.create_connection(proxy, DEADLINE) as sock:
         sock.sendall(b"SET lost yes\r\n")
         wait_for(lambda: link_of(electctl)["requests"]["swallowed"] == 14)
@@ -335,6 +350,7 @@ def test_state_is_where_the_variable_says(electctl: Electctl, tmp_path: Path) ->
         (["up", "redsi"], "no backend is installed for redsi://", "did you mean redis://?"),
         (["up", "redis", "--nodes", "4"], "4 is not a number of nodes", "one of 1"),
         (["up", "redis", "--name", "../x"], "'../x' cannot be the name of a lab", "letters"),
+        (["up", "redis+sentinel", "--proxy"], "servers behind no proxy", "leave --proxy out"),
         (["down"], "there is no lab", "electctl lab up redis"),
         (["down", "redis"], "there is no lab redis", "electctl lab status"),
         (["down", "redis", "--all"], "--all and a name", "leave one of them out"),
@@ -365,7 +381,8 @@ def test_a_link_of_a_lab_without_proxies_or_of_no_such_server(electctl: Electctl
     refused = electctl.run("lab", "link", "redis", "cut", check=2)
     assert "has no proxies" in refused.stderr
     electctl.run("lab", "up", "redis", "--name", "other", "--proxy", check=0)
-    refused = electctl.run("lab", "link", "other", "cut", "--server", "2", check=2)
-    assert "there is no server 2" in refused.stderr
+    refused = electctl.run("lab", "link", "other", "cut", "--server", "rediss", check=2)
+    assert "has no link to 'rediss'" in refused.stderr
+    assert "did you mean redis?" in refused.stderr
     nearest = electctl.run("lab", "status", "othr", check=2)
     assert "did you mean other?" in nearest.stderr

@@ -16,7 +16,7 @@ from typing import ClassVar
 from urllib.parse import quote
 
 from electctl.clock import now
-from electctl.errors import ElectctlError, Unreachable
+from electctl.errors import ElectctlError, Refused, Unreachable
 from electctl.lab.cluster import Cluster
 from electctl.lab.ports import HOST
 from electctl.lab.ready import Check
@@ -118,6 +118,7 @@ class SentinelCluster(RedisCluster):
     """A primary, its replicas (``nodes`` − 1) and three Sentinels, which agree by two."""
 
     node_counts: ClassVar[tuple[int, ...]] = (2, 3)
+    proxyable: ClassVar[bool] = False
 
     def configure(self) -> None:
         """Write the configurations; the first server begins as the primary."""
@@ -213,6 +214,8 @@ def _ping(url: BackendURL) -> Check:
         links = Links(Target.of(url), timeout)
         try:
             links.call("PING")
+        except Refused:
+            return ""  # it answers, if only that we may not
         except ElectctlError as error:
             return error.message
         finally:

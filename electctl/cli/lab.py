@@ -29,7 +29,7 @@ electctl lab env redis
 """
 LINK = """
 electctl lab link slow delay 200ms
-electctl lab link slow swallow --direction replies
+electctl lab link slow swallow --direction replies --server redis
 electctl lab link slow heal
 """
 
@@ -160,8 +160,8 @@ def link(
         str | None, typer.Argument(metavar="[TIME]", help="For delay.", show_default=False)
     ] = None,
     server: Annotated[
-        int | None,
-        typer.Option("--server", metavar="N", help="One server, from 1.  [default: all]"),
+        str | None,
+        typer.Option("--server", metavar="SERVER", help="The link to one.  [default: all]"),
     ] = None,
     direction: Annotated[
         str, typer.Option("--direction", metavar="WHICH", help="requests, replies or both.")
@@ -213,9 +213,10 @@ def _check_link(mode: str, time: str | None, direction: str) -> None:
 
 
 def _shown(found: dict[str, Any]) -> dict[str, Any]:
-    from electctl.url import BackendURL
-
-    return {**found, "url": BackendURL.parse(found["url"]).masked() if found["url"] else None}
+    """What may be shown of a lab: its URL without a password."""
+    shown = {**found, "url": found["masked"] or None}
+    del shown["masked"]
+    return shown
 
 
 def _lines(found: dict[str, Any]) -> list[str]:

@@ -35,6 +35,8 @@ class Cluster(ABC):
 
     #: Node counts that make sense, the default first.
     node_counts: ClassVar[tuple[int, ...]] = (1,)
+    #: False where clients also connect to servers that are not :attr:`entrances`, past any proxy.
+    proxyable: ClassVar[bool] = True
 
     def __init__(self, home: Path, nodes: int | None = None, *, scheme: str = "") -> None:
         self.home = home

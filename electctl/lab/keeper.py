@@ -19,6 +19,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
+from difflib import get_close_matches
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -28,6 +29,7 @@ from electctl.lab.cluster import Cluster, make_cluster
 from electctl.lab.proxy import Proxy
 from electctl.lab.server import Server, StartFailed
 from electctl.lab.state import Hold, LabDir, Record
+from electctl.url import BackendURL
 
 #: How often it looks whether its directory is still there, in seconds.
 LOOK = 1.0
@@ -91,16 +93,14 @@ class Lab:
                 case mode:
                     raise UsageError(f"a link has no mode {mode!r}")
 
-    def _chosen(self, number: int | None) -> list[Proxy]:
-        proxies = list(self.proxies.values())
-        if number is None:
-            return proxies
-        if not 1 <= number <= len(proxies):
-            raise UsageError(
-                f"there is no server {number} in lab {self.record.name}",
-                hint=f"they are numbered from 1 to {len(proxies)}",
-            )
-        return [proxies[number - 1]]
+    def _chosen(self, name: str | None) -> list[Proxy]:
+        if name is None:
+            return list(self.proxies.values())
+        if name not in self.proxies:
+            near = get_close_matches(name, self.proxies, 1)
+            hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(self.proxies)}"
+            raise UsageError(f"lab {self.record.name} has no link to {name!r}", hint=hint)
+        return [self.proxies[name]]
 
 
 def _text(address: tuple[str, int]) -> str:
@@ -180,7 +180,7 @@ class Keeper:
         url = cluster.url
         if proxies:
             url = cluster.url_for([proxy.address for proxy in proxies.values()])
-        record = replace(self.record, url=url)
+        record = replace(self.record, url=url, masked=BackendURL.parse(url).masked())
         directory.write(record)
         return Lab(record, cluster, proxies)
 

@@ -18,7 +18,7 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from electctl.clock import now, timestamp
-from electctl.errors import Unreachable, UsageError
+from electctl.errors import Unreachable, Unsupported, UsageError
 from electctl.lab import control
 from electctl.lab.cluster import make_cluster
 from electctl.lab.keeper import KEEP
@@ -57,12 +57,17 @@ def up(
     """Bring a lab up, or find it up: its status, and whether it was up before.
 
     Raises UsageError (unknown scheme, bad name or node count, another lab has that name),
-    MissingDependency, Unreachable (a server does not start). Whatever ends this call before it
-    returns, SIGKILL included, takes down what it started.
+    Unsupported (no lab, or no proxies, for this scheme), MissingDependency, Unreachable (a server
+    does not start). Whatever ends this call before it returns, SIGKILL included, takes down what it
+    started.
     """
     lab = LabDir.named(name or scheme)
-    nodes = make_cluster(scheme, lab.data, nodes).nodes
-    wanted = Record(lab.name, scheme, nodes, proxied, timestamp())
+    cluster = make_cluster(scheme, lab.data, nodes)
+    if proxied and not cluster.proxyable:
+        raise Unsupported(
+            f"{scheme} tells its clients of servers behind no proxy", hint="leave --proxy out"
+        )
+    wanted = Record(lab.name, scheme, cluster.nodes, proxied, timestamp())
     waiting = _Patience(f"lab {lab.name} is being started by another command", say)
     while True:
         if lab.is_held():
@@ -105,11 +110,13 @@ def _launch(wanted: Record, say: Say) -> dict[str, Any] | None:
     """Start a keeper and wait for its word; None if another has the lab."""
     ours, theirs = socket.socketpair()
     argv = [sys.executable, "-P", "-m", "electctl.lab.keeper", wanted.to_json()]
+    # The password of the user's own backend, which would be tried on the lab's servers.
+    env = {name: value for name, value in os.environ.items() if name != "ELECTCTL_PASSWORD"}
     keeper: subprocess.Popen[bytes] | None = None
     kept = False
     try:
         with theirs:
-            keeper = subprocess.Popen(argv, stdin=theirs.fileno(), start_new_session=True)
+            keeper = subprocess.Popen(argv, stdin=theirs.fileno(), env=env, start_new_session=True)
         news = _first_word(ours, _Patience(f"still starting {wanted.scheme}", say))
         if not news:
             raise Unreachable(

@@ -39,7 +39,10 @@ def state_dir() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a lab is, as ``lab up`` was asked for it. ``created`` is RFC 3339."""
+    """What a lab is, as ``lab up`` was asked for it. ``created`` is RFC 3339.
+
+    ``url`` is what clients use, ``masked`` the same for people; both empty until it is up.
+    """
 
     name: str
     scheme: str
@@ -47,6 +50,7 @@ class Record:
     proxied: bool
     created: str
     url: str = ""
+    masked: str = ""
 
     def to_json(self) -> str:
         """As one JSON object."""
