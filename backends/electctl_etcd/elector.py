@@ -6,12 +6,13 @@ eviction, that there is one leader: the deleted holder learns of it at its next 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from electctl.backend import Backend, Bid, Candidacy, Holder, View, Watch
-from electctl.errors import ConfigError, LeadershipLost, Unsupported, UsageError
+from electctl.errors import ConfigError, LeadershipLost, UsageError
 from electctl.traits import Traits
 from electctl.url import BackendURL
 from electctl_etcd import checkpoint, keys, requests
@@ -90,7 +91,7 @@ class EtcdBackend(Backend):
         """See :meth:`Backend.evict`.
 
         The mark lies outside the election's prefix, names the holder's key and create revision, and
-        goes with the holder's lease. Unsupported: the holder is a native tool, which never looks.
+        goes with the holder's lease. A native tool never looks at it, so it is not left one.
         """
         while True:
             roster = self._roster(election)
@@ -103,16 +104,12 @@ class EtcdBackend(Backend):
                 mark = keys.term_mark(first.key, first.create_revision)
                 act = requests.put(keys.eviction_key(election), mark, first.lease)
             else:
-                raise Unsupported(
-                    f"the leader of {election!r} is a native tool, which cannot be asked to stop",
-                    hint="stop it where it runs, or --force (which can itself make two leaders)",
-                )
+                return holder
             request = requests.txn([requests.created_at(first.key, first.create_revision)], [act])
-            try:
+            # Where the lease, and so the key, has just gone: who leads now?
+            with suppress(LeadershipLost):
                 if self._client.call("kv.Txn", request, REQUEST_TIMEOUT).succeeded:
                     return holder
-            except LeadershipLost:
-                continue  # its lease, and so its key, has just gone
 
     def read_checkpoint(self, election: str, slot: str) -> bytes | None:
         """See :meth:`Backend.read_checkpoint`. A linearizable read."""

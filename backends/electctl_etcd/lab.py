@@ -29,8 +29,9 @@ _PACKAGE_CLIENT = "etcd-client"
 class EtcdCluster(Cluster):
     """``nodes`` members; with TLS and client certificates where ``scheme`` is ``etcds``.
 
-    ``login`` is "user:password": authentication is switched on, that user may use the prefixes of
-    ``elections`` and ours, and nothing else. ``extra`` holds more arguments for every member.
+    ``login`` is "user:password": authentication is switched on, and that user may use the prefixes
+    of ``elections`` and ours and nothing else, or all keys if none is named. ``extra`` holds more
+    arguments for every member.
     """
 
     node_counts: ClassVar[tuple[int, ...]] = (1, 3, 5)
@@ -92,19 +93,18 @@ class EtcdCluster(Cluster):
         if not self.login or done.exists():
             return
         user, _, password = self.login.partition(":")
+        prefixes = ["electctl.io/", *(f"{name}/" for name in self.elections)]
+        grant = ["role", "grant-permission", "candidates", "--prefix=true", "readwrite"]
         for command in (
-            "user add root:root",
-            "user grant-role root root",
-            f"user add {user}:{password}",
-            "role add candidates",
-            f"user grant-role {user} candidates",
-            *(
-                f"role grant-permission candidates --prefix=true readwrite {prefix}"
-                for prefix in ("electctl.io/", *(f"{name}/" for name in self.elections))
-            ),
-            "auth enable",
+            ["user", "add", "root:root"],
+            ["user", "grant-role", "root", "root"],
+            ["user", "add", f"{user}:{password}"],
+            ["role", "add", "candidates"],
+            ["user", "grant-role", user, "candidates"],
+            *([*grant, prefix] for prefix in (prefixes if self.elections else [""])),
+            ["auth", "enable"],
         ):
-            self.etcdctl(*command.split())
+            self.etcdctl(*command)
         done.touch()
 
     def etcdctl(self, *arguments: str, user: str = "") -> str:

@@ -15,6 +15,7 @@ without a pause and never ends. :mod:`electctl_etcd.client` does these things.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -108,6 +109,8 @@ _REFUSALS = (
 _STALE_TOKEN = ("invalid auth token", "revision of auth store is old")
 _TOO_LARGE = ("request is too large", "message larger than max")
 _NO_SPACE = "database space exceeded"
+#: What gRPC's core puts before the cause of a failed connection.
+_PREAMBLE = re.compile(r"\A.*last error: (?:[A-Z_]+: )?(?:ipv[46]:\S+: )?")
 
 
 def is_stale_token(error: Any) -> bool:
@@ -135,7 +138,7 @@ def translate(error: Any, endpoint: str, *, secure: bool = False) -> ElectctlErr
 def describe(code: Any, details: str, endpoint: str, *, secure: bool = False) -> ElectctlError:
     """The error for a status and its text. Raises nothing."""
     status = grpc.StatusCode
-    cause = " ".join(details.rpartition("last error: ")[2].split()) or code.name
+    cause = _PREAMBLE.sub("", " ".join(details.split())) or code.name
     said = f"etcd at {endpoint} says: {cause}"
     if code in (status.UNAUTHENTICATED, status.PERMISSION_DENIED) or any(
         part in details for part in _REFUSALS

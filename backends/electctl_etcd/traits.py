@@ -63,7 +63,7 @@ TRAITS = Traits(
         ),
         Weakness(
             "A member that led, stalled (slow disk, SIGSTOP) and resumed can revoke leases that "
-            "its successor has renewed; fixed in 3.4.29 and 3.5.11, not in Debian's 3.4.23.",
+            "its successor has renewed; fixed in 3.4.31 and 3.5.13, not in Debian's 3.4.23.",
             breaks=("exclusion",),
             fault="stall",
             source=_STALLED,

@@ -1,0 +1,265 @@
+"""What the etcd backend does before it has a server: keys, errors, URLs, the import of etcd3."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from electctl import errors
+from electctl.backend import Bid
+from electctl.elector import connect
+from electctl.lab.ports import HeldPort
+from electctl_etcd import checkpoint, keys
+from electctl_etcd.rpc import describe, grpc
+
+ROUNDABOUT = st.text(min_size=1, max_size=20).filter(lambda text: "\0" not in text)
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PROTOCOL_", "GRPC_"))}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        env={**clean, **environment},
+        check=False,
+    )
+
+
+# Keys --------------------------------------------------------------------------------------------
+
+
+def test_a_candidates_key_is_the_native_one() -> None:
+    """clientv3/concurrency: ``fmt.Sprintf("%s%x", pfx, s.Lease())`` with ``pfx`` = name + "/"."""
+    assert (
+        keys.candidate_key("jobs/nightly", 0x694D8F1A2B3C4D5E) == b"jobs/nightly/694d8f1a2b3c4d5e"
+    )
+    assert keys.candidate_key("jobs", 0xABC) == b"jobs/abc"
+
+
+@pytest.mark.parametrize(
+    ("key", "counts"),
+    [
+        (b"jobs/694d8f1a2b3c4d5e", True),
+        (b"jobs/0", True),
+        (b"jobs/nightly/694d8f1a2b3c4d5e", False),
+        (b"jobs/694D8F1A", False),
+        (b"jobs/0694d8f1a", False),
+        (b"jobs/abc\n", False),
+        (b"jobs/", False),
+        (b"job/694d8f1a2b3c4d5e", False),
+    ],
+)
+def test_only_the_names_own_keys_count(key: bytes, counts: bool) -> None:
+    assert keys.is_candidate(key, keys.prefix("jobs")) is counts
+
+
+def test_our_leases_are_known_and_are_valid_for_the_server() -> None:
+    made = {keys.new_lease_id() for _ in range(100)}
+    assert len(made) == 100
+    assert all(keys.ours(lease) and 0 < lease < 2**63 for lease in made)
+    assert not keys.ours(0x694D8F1A2B3C4D5E)
+    assert not keys.ours(0)
+
+
+@given(ROUNDABOUT, ROUNDABOUT, ROUNDABOUT, ROUNDABOUT)
+def test_our_own_keys_are_apart_and_outside_every_election(
+    one: str, other: str, slot: str, another_slot: str
+) -> None:
+    places = [
+        keys.eviction_key(one),
+        keys.checkpoint_key(one, slot),
+        keys.checkpoint_key(one, ""),
+    ]
+    assert len(set(places)) == 3
+    assert not any(place.startswith(keys.prefix(other)) for place in places)
+    if (one, slot) != (other, another_slot):
+        assert keys.checkpoint_key(one, slot) != keys.checkpoint_key(other, another_slot)
+
+
+@pytest.mark.parametrize("name", ["electctl.io", "electctl.io/x", "electctl.io/"])
+def test_an_election_among_our_own_keys_is_refused(name: str) -> None:
+    with (
+        connect("etcd://127.0.0.1:1") as elector,
+        pytest.raises(errors.UsageError, match="own keys"),
+    ):
+        elector.campaign(name, "a", wait=0)
+
+
+@given(st.integers(1, 2**62), st.integers(1, 2**40), st.binary(max_size=30))
+def test_a_checkpoint_comes_back_as_it_was(token: int, seq: int, value: bytes) -> None:
+    request = checkpoint.write(b"e/1", token, b"slot", seq, value)
+    (put,) = request.success[0].request_txn.success
+    assert checkpoint.read(put.request_put.value) == value
+
+
+@given(
+    st.tuples(st.integers(1, 2**62), st.integers(1, 2**40)),
+    st.tuples(st.integers(1, 2**62), st.integers(1, 2**40)),
+    st.binary(max_size=10),
+)
+def test_a_checkpoint_is_replaced_unless_it_is_newer(
+    stored: tuple[int, int], mine: tuple[int, int], value: bytes
+) -> None:
+    """The server compares bytes; they must sort as (token, sequence) do."""
+
+    def parts(pair: tuple[int, int]) -> tuple[bytes, bytes]:
+        request = checkpoint.write(b"e/1", pair[0], b"slot", pair[1], value)
+        inner = request.success[0].request_txn
+        (replace,) = inner.failure
+        bound: bytes = replace.request_txn.compare[0].value
+        written: bytes = inner.success[0].request_put.value
+        return written, bound
+
+    assert (parts(stored)[0] < parts(mine)[1]) == (stored <= mine)
+
+
+# Errors ------------------------------------------------------------------------------------------
+
+MEANING: dict[str, type[errors.ElectctlError]] = {
+    "OK": errors.OutcomeUnknown,
+    "CANCELLED": errors.Unreachable,
+    "UNKNOWN": errors.Unreachable,
+    "INVALID_ARGUMENT": errors.UsageError,
+    "DEADLINE_EXCEEDED": errors.Unreachable,
+    "NOT_FOUND": errors.LeadershipLost,
+    "ALREADY_EXISTS": errors.OutcomeUnknown,
+    "PERMISSION_DENIED": errors.Refused,
+    "UNAUTHENTICATED": errors.Refused,
+    "RESOURCE_EXHAUSTED": errors.Unreachable,
+    "FAILED_PRECONDITION": errors.Unreachable,
+    "ABORTED": errors.Unreachable,
+    "OUT_OF_RANGE": errors.OutcomeUnknown,
+    "UNIMPLEMENTED": errors.ConfigError,
+    "INTERNAL": errors.Unreachable,
+    "UNAVAILABLE": errors.Unreachable,
+    "DATA_LOSS": errors.Inconclusive,
+}
+
+
+@pytest.mark.parametrize("status", grpc.StatusCode, ids=lambda status: status.name)
+def test_every_status_has_a_meaning(status: grpc.StatusCode) -> None:
+    error = describe(status, "etcdserver: something\nof it", "10.0.0.1:2379")
+    assert isinstance(error, MEANING[status.name])
+    assert "10.0.0.1:2379" in error.message
+    assert "\n" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "kind"),
+    [
+        ("INVALID_ARGUMENT", "authentication failed, invalid user ID or password", errors.Refused),
+        ("INVALID_ARGUMENT", "user name is empty", errors.Refused),
+        ("INVALID_ARGUMENT", "revision of auth store is old", errors.Refused),
+        ("INVALID_ARGUMENT", "request is too large", errors.UsageError),
+        ("RESOURCE_EXHAUSTED", "mvcc: database space exceeded", errors.Unreachable),
+        ("RESOURCE_EXHAUSTED", "received message larger than max", errors.UsageError),
+        ("UNAVAILABLE", "no leader", errors.Unreachable),
+        ("NOT_FOUND", "requested lease not found", errors.LeadershipLost),
+        ("OUT_OF_RANGE", "mvcc: required revision has been compacted", errors.OutcomeUnknown),
+    ],
+)
+def test_what_etcd_says_has_a_meaning(
+    status: str, text: str, kind: type[errors.ElectctlError]
+) -> None:
+    """Texts of etcdserver/api/v3rpc/rpctypes/error.go."""
+    error = describe(grpc.StatusCode[status], f"etcdserver: {text}", "10.0.0.1:2379")
+    assert isinstance(error, kind)
+    assert error.hint or kind is errors.LeadershipLost or kind is errors.OutcomeUnknown
+
+
+# URLs --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "text"),
+    [
+        ("etcd://127.0.0.1:1/path", errors.UsageError, "has no path"),
+        ("etcd://127.0.0.1:1?ca=/x", errors.UsageError, "is for TLS"),
+        ("etcds://127.0.0.1:1?cert=/x", errors.UsageError, "both"),
+        ("etcds://127.0.0.1:1?ca=/nowhere/ca.crt", errors.ConfigError, "cannot be read"),
+        ("etcd://127.0.0.1:1?cert_file=/x", errors.UsageError, "no option"),
+    ],
+)
+def test_a_bad_url_is_refused_before_any_contact(
+    url: str, kind: type[errors.ElectctlError], text: str
+) -> None:
+    with pytest.raises(kind, match=text) as caught:
+        connect(url)
+    assert caught.value.hint
+
+
+def test_a_closed_port_is_unreachable_and_the_cause_is_said() -> None:
+    port = HeldPort()
+    with connect(f"etcd://127.0.0.1:{port.number}") as elector:
+        with pytest.raises(errors.Unreachable, match=": Failed to connect") as caught:
+            elector.holder("nightly")
+        candidacy = elector.backend.candidacy(Bid("nightly", "a", 3.0, 0.5))
+        with pytest.raises(errors.Unreachable):
+            candidacy.acquire(None)
+        assert not candidacy.contacted
+        with pytest.raises(errors.Unreachable):
+            candidacy.release()  # the grant may have been sent
+        candidacy.close()
+    assert caught.value.hint
+    port.release()
+
+
+def test_a_closed_backend_is_unreachable() -> None:
+    elector = connect("etcd://127.0.0.1:1")
+    elector.close()
+    with pytest.raises(errors.Unreachable, match="closed here"):
+        elector.holder("nightly")
+
+
+# The import of etcd3 -----------------------------------------------------------------------------
+
+
+def test_it_imports_without_warnings_and_leaves_the_environment_alone() -> None:
+    done = run(
+        "import os; before = dict(os.environ)\n"
+        "import electctl; electctl.connect('etcd://127.0.0.1:1').close()\n"
+        "assert before == dict(os.environ), set(before) ^ set(os.environ)\n"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_it_imports_where_the_user_has_chosen_another_implementation() -> None:
+    done = run(
+        "import os, electctl; electctl.connect('etcd://127.0.0.1:1').close()\n"
+        "assert os.environ['PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION'] == 'upb'\n",
+        PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION="upb",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_program_that_uses_protobuf_already_is_told_what_to_do() -> None:
+    code = (
+        "import google.protobuf.message, electctl\n"
+        "from google.protobuf.internal import api_implementation\n"
+        "assert api_implementation.Type() != 'python'\n"
+        "try: electctl.connect('etcd://127.0.0.1:1')\n"
+        "except electctl.errors.ConfigError as error: print(error.message, error.hint)\n"
+    )
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+    assert "had loaded before" in done.stdout
+    assert "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python" in done.stdout
+
+
+def test_a_broken_connection_prints_nothing_by_itself(tmp_path: Path) -> None:
+    """gRPC's core writes its own lines to stderr unless told not to."""
+    (tmp_path / "ca.crt").write_text("no certificate")
+    done = run(
+        "import electctl\n"
+        f"with electctl.connect('etcds://127.0.0.1:1?ca={tmp_path}/ca.crt') as elector:\n"
+        "    try: elector.holder('nightly')\n"
+        "    except electctl.errors.Unreachable: print('unreachable')\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "unreachable\n", "")
