@@ -106,8 +106,11 @@ class Link:
     def __init__(self, host: str, port: int, tls: Tls | None, deadline: float) -> None:
         self.peer = f"{host}:{port}"
         self._stream = _stream(host, port, tls, max(0.001, deadline - now()))
+        self._unproven: Tls | None = None
         with self.translated():
             self._stream.connect()
+        #: Set until the first answer: only that proves that the server took our certificate.
+        self._unproven = tls
         sock = self._stream._sock
         if sock is None:
             raise Unreachable(f"the connection to Redis at {self.peer} was closed")
@@ -120,7 +123,26 @@ class Link:
         try:
             yield
         except CLIENT_ERRORS as error:
+            if self._unproven is not None and not isinstance(error, redis.exceptions.TimeoutError):
+                self._raise_if_certificate_is_rejected(self._unproven)
             raise translate(error, self.peer) from error
+
+    def _raise_if_certificate_is_rejected(self, tls: Tls) -> None:
+        """Ask again without saying anything.
+
+        In TLS 1.3 a server judges our certificate after the handshake has ended for us. If we have
+        sent a command by then, its reset destroys the alert that says why (RFC 8446, 4.4.2.4).
+        """
+        host, _, port = self.peer.rpartition(":")
+        stream = _stream(host, int(port), tls, 1.0)
+        try:
+            stream.connect()
+            stream.read_response()
+        except CLIENT_ERRORS as error:
+            if isinstance(found := translate(error, self.peer), Refused):
+                raise found from error
+        finally:
+            stream.disconnect()
 
     def login(self, user: str | None, password: str | None, db: int, deadline: float) -> None:
         """AUTH and SELECT in one round trip; raises before anything else can be sent."""
@@ -148,7 +170,9 @@ class Link:
         """The next answer. TimeoutError of redis-py when ``deadline`` has passed."""
         if not self.ready(deadline, interrupt):
             raise redis.exceptions.TimeoutError("no answer in time")
-        return self._stream.read_response()
+        answer = self._stream.read_response()
+        self._unproven = None
+        return answer
 
     def ready(self, deadline: float, interrupt: Interrupt | None = None) -> bool:
         """Wait until there is something to read; False once ``deadline`` has passed.

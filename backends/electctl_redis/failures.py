@@ -145,7 +145,7 @@ def _of_tls(error: ssl.SSLError, where: str) -> ElectctlError:
             f"{where}: its certificate is not accepted: {error.verify_message}",
             hint="?ca=FILE names the authority that signed it",
         )
-    reason = error.reason or _one_line(str(error))
+    reason = getattr(error, "reason", None) or _one_line(str(error))
     if _CLIENT_CERT.search(reason):
         return Refused(f"{where} rejects our TLS certificate: {reason}", hint="?cert=FILE&key=FILE")
     return Unreachable(f"{where}: TLS failed: {reason}", hint="does it speak TLS on this port?")
