@@ -849,9 +849,12 @@ def test_without_proc_the_process_group_is_killed(tmp_path: Path) -> None:
     """As on other systems: what stays in the group dies, on time."""
     file = tmp_path / "pid"
     before = (
-        "from electctl.campaign import tree\n"
+        "import ctypes\n"
+        "from electctl.campaign import prctl, tree\n"
         "guardian.close()\n"
+        "ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)\n"
         "tree.AVAILABLE = False\n"
+        "prctl.become_subreaper = lambda: None\n"
         "guardian = Guardian.spawn()\n"
     )
     script = f"(trap '' TERM; echo x >>{file}; while :; do sleep 1; done) & echo $! >{file}; wait"
@@ -861,6 +864,7 @@ def test_without_proc_the_process_group_is_killed(tmp_path: Path) -> None:
         stubborn = int(next(line for line in file.read_text().split() if line != "x"))
         death = Death(stubborn)
         assert driver.kill_at - 0.1 <= death.at() < driver.kill_at + LATE
+        assert driver.kill_at - 0.1 <= json.loads(driver.output.readline())
         assert driver.process.wait(PATIENCE) == 0
     finally:
         driver.close()

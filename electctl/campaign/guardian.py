@@ -163,8 +163,8 @@ class Guardian:
         """
         if self._channel.fileno() < 0:
             return
-        self.kill()
         self._send({"do": "goodbye"})
+        self._signal_guardian(signal.SIGCONT)
         until = now() + _GOODBYE
         while not self._dead and now() < until:
             self._selector.select(_PACE)
