@@ -122,6 +122,8 @@ class Attempt:
         return self._lead(grant)
 
     def _why_not(self) -> str:
+        if self._wait is None:
+            return "the backend gave up waiting"
         return "somebody leads" if self._wait == 0 else f"waited {self._wait:g} s"
 
     def _acquire(self) -> Grant | None:

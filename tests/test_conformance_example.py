@@ -5,16 +5,14 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from electctl_file.backend import FileBackend
+from electctl_file.lab import FileCluster
 
 from electctl.elector import LeaderElector
 from electctl.testing import Foreign, Harness, StoreConformance
 from electctl.url import BackendURL
-
-if TYPE_CHECKING:
-    from electctl.lab.cluster import Cluster
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "tests" / "example_backend"
@@ -26,13 +24,8 @@ class FileHarness(Harness):
     ttl = 2.0
     lists_waiters = False
 
-    def __init__(self, cluster: Cluster) -> None:
-        super().__init__(cluster)
-
     def open(self, url: str) -> LeaderElector:
         """By hand, because the entry points of this process were read before it was there."""
-        from electctl_file.backend import FileBackend
-
         return LeaderElector(FileBackend(BackendURL.parse(url)))
 
     def revoke(self, election: str) -> None:
@@ -60,15 +53,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     lines = [f"{name} = {value}" for name, value in entries.items()]
     (info / "entry_points.txt").write_text("\n".join(["[electctl.backends]", *lines, ""]))
     with pytest.MonkeyPatch.context() as patch:
-        for folder in (EXAMPLE, site):
-            patch.syspath_prepend(str(folder))
+        patch.syspath_prepend(str(site))
         yield
 
 
 @pytest.fixture(scope="module")
 def harness(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    from electctl_file.lab import FileCluster
-
     with FileCluster(tmp_path_factory.mktemp("file")) as cluster:
         yield FileHarness(cluster)
 

@@ -56,7 +56,9 @@ class Contender:
         self.error: ElectctlError | None = None
         self.elected_at: float | None = None
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"contender-{self.id[:20]}")
+        self._thread = threading.Thread(
+            target=self._run, name=f"contender-{self.id[:20]}", daemon=True
+        )
         self._thread.start()
 
     def _run(self) -> None:
@@ -102,7 +104,7 @@ class Observer:
     def __init__(self, elector: LeaderElector, election: str) -> None:
         self._observation = Observation(elector.backend, election)
         self._changes: SimpleQueue[Change | ElectctlError] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="observer")
+        self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:

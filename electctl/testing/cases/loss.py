@@ -55,6 +55,8 @@ class Loss(Cases):
         winner = waiter.elected(stage.succession)
         if winner.token is not None and loser.token is not None:
             assert winner.token > loser.token
+        bound = loser.timing.renew_interval + loser.timing.request_timeout + SLACK
+        assert loser.lost.wait(bound), "the loser was not told"
         loser.release()
         let_pass(2 * winner.timing.renew_interval)
         winner.check()
