@@ -17,7 +17,10 @@ import jsonschema
 import pytest
 
 from electctl.cli import lab
+from electctl.errors import UsageError
+from electctl.lab import control
 from electctl.lab.server import process
+from electctl.lab.state import LabDir
 from tests.processes import DEADLINE, Electctl, wait_for
 
 SCHEMAS = files("electctl") / "schemas"
@@ -342,6 +345,29 @@ def test_state_is_where_the_variable_says(electctl: Electctl, tmp_path: Path) ->
     assert Path(electctl.env["ELECTCTL_STATE"], "lab", "redis", "lab.json").exists()
     assert labs(electctl)["redis"]["state"] == "up"
     electctl.run("lab", "down", check=0)
+
+
+def test_a_state_directory_that_cannot_be_one_is_a_bad_configuration(electctl: Electctl) -> None:
+    electctl.env["ELECTCTL_STATE"] = "/dev/null/state"
+    done = electctl.run("lab", "up", "redis", check=78)
+    assert done.stderr.splitlines() == [
+        "electctl: /dev/null/state/lab/redis cannot be used for a lab: Not a directory",
+        "hint: ELECTCTL_STATE names another directory for state",
+    ]
+    assert "there is no lab" in electctl.run("lab", "status", check=0).stderr
+
+
+@pytest.mark.parametrize(
+    "question", [{}, {"do": "dance"}, {"do": "link"}, {"do": "link", "mode": "delay"}]
+)
+def test_a_keeper_outlives_a_question_that_it_does_not_understand(
+    electctl: Electctl, monkeypatch: pytest.MonkeyPatch, question: dict[str, str]
+) -> None:
+    electctl.run("lab", "up", "redis", "--proxy", check=0)
+    monkeypatch.setenv("XDG_STATE_HOME", electctl.env["XDG_STATE_HOME"])
+    with pytest.raises(UsageError, match="does not understand"):
+        control.ask(LabDir.named("redis"), question)
+    assert labs(electctl)["redis"]["state"] == "up"
 
 
 @pytest.mark.parametrize(

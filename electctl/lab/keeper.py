@@ -78,20 +78,20 @@ class Lab:
                 f"lab {self.record.name} has no proxies",
                 hint=f"electctl lab up {self.record.scheme} --proxy, under another --name",
             )
-        for proxy in self._chosen(question["server"]):
-            match question["mode"]:
-                case "forward":
+        for proxy in self._chosen(question.get("server")):
+            match question:
+                case {"mode": "forward"}:
                     proxy.forward()
-                case "cut":
+                case {"mode": "cut"}:
                     proxy.cut()
-                case "swallow":
-                    proxy.swallow(question["direction"])
-                case "hold":
-                    proxy.hold(question["direction"])
-                case "delay":
-                    proxy.delay(question["delay"], direction=question["direction"])
-                case mode:
-                    raise UsageError(f"a link has no mode {mode!r}")
+                case {"mode": "swallow", "direction": direction}:
+                    proxy.swallow(direction)
+                case {"mode": "hold", "direction": direction}:
+                    proxy.hold(direction)
+                case {"mode": "delay", "direction": direction, "delay": float(seconds)}:
+                    proxy.delay(seconds, direction=direction)
+                case _:
+                    raise _not_understood(question.get("mode"))
 
     def _chosen(self, name: str | None) -> list[Proxy]:
         if name is None:
@@ -150,7 +150,7 @@ class Keeper:
             if question.get("do") == "down":
                 # Who asked waits for the lock, which is let go of when all is over.
                 control.answer(sock, {"state": "stopping"})
-                return not question["keep_data"]
+                return question.get("keep_data") is False
             control.answer(sock, _reply(lab, question))
         return False
 
@@ -205,9 +205,16 @@ def _reply(lab: Lab, question: dict[str, Any]) -> dict[str, Any]:
                 lab.link(question)
                 return lab.status()
             case other:
-                raise UsageError(f"the keeper cannot {other!r}", hint="its electctl is older")
+                raise _not_understood(other)
     except ElectctlError as error:
         return control.error_message(error)
+
+
+def _not_understood(what: object) -> UsageError:
+    return UsageError(
+        f"the lab's keeper does not understand {what!r}",
+        hint="another version of electctl brought it up: take it down, and up again",
+    )
 
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:
@@ -221,7 +228,11 @@ def main() -> None:
     os.umask(0o077)
     maker = socket.socket(fileno=os.dup(0))
     record = Record.from_json(sys.argv[1])
-    hold = LabDir.named(record.name).hold()
+    try:
+        hold = LabDir.named(record.name).hold()
+    except ElectctlError as error:
+        control.send(maker, control.error_message(error))
+        return
     if hold is None:
         control.send(maker, {"state": "busy"})
         return

@@ -121,7 +121,7 @@ def _launch(wanted: Record, say: Say) -> dict[str, Any] | None:
         if not news:
             raise Unreachable(
                 f"the keeper of lab {wanted.name} ended before its servers answered",
-                hint="run it again; if it ends again, this is a fault of electctl",
+                hint=f"its log is {LabDir.named(wanted.name).log}",
             )
         for line in str(news.get("log", "")).splitlines():
             say(f"log: {line}")

@@ -86,7 +86,7 @@ class LabDir:
                 (cls(path) for path in (state_dir() / "lab").iterdir() if _NAME.match(path.name)),
                 key=lambda lab: lab.path,
             )
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     @property
@@ -131,7 +131,7 @@ class LabDir:
         """Whether somebody has the lock now. Changes nothing."""
         try:
             fd = os.open(self.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         try:
             # A shared lock is refused by an exclusive one, and two that look do not disturb.
