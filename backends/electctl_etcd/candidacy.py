@@ -107,12 +107,14 @@ class EtcdCandidacy(Candidacy):
         return None
 
     def _patience(self, deadline: float | None) -> float:
+        # Before we have a lease nothing runs out, and a login alone can take a busy server long.
+        most = self._timeout if self._revision else REQUEST_TIMEOUT
         left = math.inf if deadline is None else deadline - now()
         # A deadline that had passed at once means one try in good order.
-        return self._timeout if left <= 0 else min(self._timeout, max(left, _SHORTEST_REQUEST))
+        return most if left <= 0 else min(most, max(left, _SHORTEST_REQUEST))
 
     def _somebody_is_there(self) -> bool:
-        answer = self._client.call("kv.Range", requests.everything(self._prefix), self._timeout)
+        answer = self._client.call("kv.Range", requests.everything(self._prefix), REQUEST_TIMEOUT)
         self.contacted = True
         return any(keys.is_candidate(found.key, self._prefix) for found in answer.kvs)
 

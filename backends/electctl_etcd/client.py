@@ -234,17 +234,19 @@ class Client:
         exist), UsageError and ConfigError as the first that answered said.
         """
         deadline = now() + timeout
-        others = len(self._endpoints)
+        tries = len(self._endpoints)
+        # Half of the time for the first, so that a stopped member costs no renewal; all the rest
+        # for the second, so that a slow network has its time. Members that refuse cost none.
+        share = timeout if tries == 1 else timeout / 2
         while True:
-            others -= 1
+            tries -= 1
             endpoint = self.endpoint
-            rest = deadline - now()
             try:
-                # Half of the time for the first, so that a stopped member costs no renewal.
-                return self._ask(endpoint, rpc, request, rest / 2 if others else rest)
+                return self._ask(endpoint, rpc, request, share)
             except Unreachable:
                 self.leave(endpoint)
-                if not others or now() >= deadline:
+                share = deadline - now()
+                if not tries or share <= 0:
                     raise
 
     def _ask(self, endpoint: Endpoint, rpc: str, request: Any, timeout: float) -> Any:

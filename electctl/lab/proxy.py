@@ -263,7 +263,7 @@ class Proxy:
         self._traffic: dict[Direction, Traffic] = {"requests": Traffic(), "replies": Traffic()}
         self._cut_after: tuple[Direction, int] | None = None
         self._lose_reply_to: bytes | None = None
-        self._listening: asyncio.Task[None] | None = None
+        self._listening: socket.socket | None = None
         self._held = HeldPort(port)
         self.port = self._held.number
         self._loop = asyncio.new_event_loop()
@@ -395,15 +395,19 @@ class Proxy:
             listener.bind((HOST, self.port))
             listener.listen(_BACKLOG)
             listener.setblocking(False)
-            self._listening = asyncio.get_running_loop().create_task(self._accept(listener))
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+            self._listening = listener
 
-    async def _accept(self, listener: socket.socket) -> None:
-        with listener:
-            while True:
-                client, _ = await asyncio.get_running_loop().sock_accept(listener)
-                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self.accepted += 1
-                self.links.add(_Link(self, client))
+    def _accept(self, listener: socket.socket) -> None:
+        # Not a task in sock_accept: cancelled at the wrong moment, it loses what it has accepted.
+        try:
+            client, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.accepted += 1
+        self.links.add(_Link(self, client))
 
     async def _change(self, rule: Rule, directions: Directions, mode: Mode) -> None:
         self.mode = mode
@@ -420,8 +424,8 @@ class Proxy:
     async def _cut(self, *, reset: bool, refuse: bool) -> None:
         if refuse and self._listening is not None:
             self.mode = "cut"
-            self._listening.cancel()
-            await asyncio.wait([self._listening])
+            asyncio.get_running_loop().remove_reader(self._listening)
+            self._listening.close()
             self._listening = None
         await self._break(list(self.links), reset=reset)
 
