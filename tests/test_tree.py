@@ -226,7 +226,8 @@ def test_kill_all_kills_sessions_and_stopped_ones_but_not_the_root(plant: Plant)
                 leave()
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 os.kill(os.getpid(), signal.SIGSTOP)
-                time.sleep(60)
+                time.sleep(30)
+                os._exit(0)
             pids.append(pid)
             os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
         print("ready", flush=True)
@@ -246,6 +247,7 @@ def test_kill_all_comes_to_an_end_where_the_number_of_processes_has_one(plant: P
     """The frozen keep their places, so a root that refills to forty can add nothing any more."""
     root = plant("""
         import os, signal, time
+        signal.alarm(30)  # also where the test is killed before it can clean up
         living = set()
         print("ready", flush=True)
         while True:
@@ -253,7 +255,8 @@ def test_kill_all_comes_to_an_end_where_the_number_of_processes_has_one(plant: P
                 pid = os.fork()
                 if pid == 0:
                     os.setsid()
-                    time.sleep(60)
+                    time.sleep(30)
+                    os._exit(0)  # a child that went on would fork as well, and so would its own
                 living.add(pid)
             time.sleep(0.001)
             living -= {pid for pid in living if os.waitpid(pid, os.WNOHANG)[0]}
