@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from electctl_file.backend import FileBackend
 from electctl_file.lab import FileCluster
 
 from electctl.elector import LeaderElector
-from electctl.testing import Foreign, Harness, StoreConformance
+from electctl.testing import BackendConformance, Foreign, Harness, StoreConformance
 from electctl.url import BackendURL
 
 ROOT = Path(__file__).parent.parent
@@ -65,3 +66,21 @@ def harness(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 class TestFile(StoreConformance):
     """All cases that need no network."""
+
+
+PAGE = (ROOT / "docs" / "writing-a-backend.md").read_text()
+SOURCES = [*EXAMPLE.rglob("*.py"), EXAMPLE / "pyproject.toml", Path(__file__)]
+
+
+BLOCKS = re.findall(r"^```(?:py|toml)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_the_page_prints_what_the_example_does(block: str) -> None:
+    assert any(block in path.read_text() for path in SOURCES), "not in the example any more"
+
+
+def test_the_page_knows_every_group_of_cases() -> None:
+    groups = {base.__name__ for base in BackendConformance.__mro__ if "cases" in base.__module__}
+    groups -= {"Cases", "BackendConformance", "StoreConformance", "_WithCheckpoints"}
+    assert groups <= set(re.findall(r"`(\w+)`", PAGE))
