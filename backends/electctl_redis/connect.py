@@ -91,10 +91,12 @@ def _stream(host: str, port: int, tls: Tls | None, timeout: float) -> _Stream:
     }
     if tls is not None:
         arguments |= tls.arguments()
+    # Announcing the library's name would cost two round trips for each connection, and finding it
+    # out a millisecond. How to leave it out differs between versions.
+    if hasattr(redis, "DriverInfo"):
+        arguments["driver_info"] = None
     kind: Any = redis.connection.Connection if tls is None else redis.connection.SSLConnection
     stream: Any = kind(**arguments)
-    # Announcing the library's name would cost two round trips for each connection. How to leave it
-    # out differs between versions, so each version's own attributes are cleared.
     stream.driver_info = stream.lib_name = stream.lib_version = None
     found: _Stream = stream
     return found
