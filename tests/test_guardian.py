@@ -371,13 +371,14 @@ def test_a_chain_of_forks_with_an_ever_new_id_is_caught(harness: Harness, leave:
     file = harness.file()
     harness.python(
         f"""
-        import os, signal
+        import os, signal, time
+        end = time.monotonic() + 60  # also where the test is killed before it can clean up
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if os.fork():
             signal.pause()
         os.setsid()
         handle = os.open({str(file)!r}, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-        while True:
+        while time.monotonic() < end:
             if os.fork():
                 os._exit(0)
             {leave}
@@ -399,18 +400,21 @@ def test_a_fork_storm_dies_at_the_deadline(harness: Harness) -> None:
     file = harness.file()
     harness.python(
         f"""
-        import os, signal
+        import os, signal, time
+        end = time.monotonic() + 60  # also where the test is killed before it can clean up
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         handle = os.open({str(file)!r}, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         for _ in range(60):
             if not os.fork():
                 os.setsid()
-                while True:
+                while time.monotonic() < end:
                     if not os.fork():
                         os.setsid()
                         os.write(handle, b"%d\\n" % os.getpid())
-                        signal.pause()
+                        time.sleep(60)
+                        os._exit(0)
                     os.wait()
+                os._exit(0)
         signal.pause()
         """,
         terminate=1.0,
