@@ -41,12 +41,15 @@ class Campaign:
         command: tuple[str, ...] = (),
         ttl: str = TTL,
         env: Mapping[str, str | None] | None = None,
+        result: bool = True,
     ) -> None:
         number = len(list(electctl.home.glob("campaign-*")))
         self.home = electctl.home / f"campaign-{number}"
         self.home.mkdir()
         argv = ["campaign", election, "-b", url, "--ttl", ttl, *options]
-        argv += ["--events", str(self.home / "events"), "--result", str(self.home / "result")]
+        argv += ["--events", str(self.home / "events")]
+        if result:
+            argv += ["--result", str(self.home / "result")]
         if command:
             argv += ["--", *command]
         with (self.home / "stdout").open("w") as out, (self.home / "stderr").open("w") as err:

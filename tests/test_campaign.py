@@ -130,6 +130,13 @@ class TestExitCodes:
         assert "unsafe" in done.stderr
         assert "hint:" in done.stderr
 
+    def test_78_when_the_id_campaigns_already(self, start: Start) -> None:
+        first = start("--id", "twice", command=READY)
+        first.printed("ready")
+        second = start("--id", "twice", command=READY)
+        assert second.end(78)["outcome"] == "not_elected"
+        assert "twice" in second.stderr
+
     def test_79_when_the_store_deletes_the_grant(
         self, start: Start, server: redis.Redis, election: str
     ) -> None:
@@ -580,11 +587,46 @@ class TestReports:
         done = electctl.run(*argv, "--", "true", check=0)
         validate("result", json.loads(done.stdout))
 
+    def test_result_to_a_redirected_stdout_keeps_what_the_command_printed(
+        self, electctl: Electctl, redis_url: str, election: str, tmp_path: Path
+    ) -> None:
+        with (tmp_path / "out").open("w") as out:
+            argv = ("campaign", election, "-b", redis_url, "--result", "/dev/stdout")
+            assert electctl.popen(*argv, "--", "echo", "mine", stdout=out).wait(20) == 0
+        mine, result = (tmp_path / "out").read_text().splitlines()
+        assert mine == "mine"
+        validate("result", json.loads(result))
+
+    def test_result_through_a_link_keeps_the_link(self, start: Start, tmp_path: Path) -> None:
+        link = tmp_path / "link"
+        link.symlink_to(tmp_path / "target")
+        (tmp_path / "target").write_text("old")
+        campaign = start("--result", str(link), command=("true",), result=False)
+        assert campaign.process.wait(20) == 0
+        assert link.is_symlink()
+        validate("result", json.loads(link.read_text()))
+
     def test_quiet_says_errors_only(
         self, electctl: Electctl, redis_url: str, election: str
     ) -> None:
         done = electctl.run("campaign", election, "-b", redis_url, "-q", "--", "nope", check=127)
         assert done.stderr == "electctl: nope: command not found\n"
+
+    def test_quiet_host_that_need_not_run_says_nothing(
+        self, electctl: Electctl, redis_url: str, election: str, server: redis.Redis
+    ) -> None:
+        server.set(election, "a-foreign-tool", px=60_000)
+        argv = ("campaign", election, "-b", redis_url, "-q", "--no-wait", "-E", "0")
+        assert electctl.run(*argv, "--", "true", check=0).stderr == ""
+
+    def test_quiet_tells_a_loss_all_the_same(
+        self, start: Start, server: redis.Redis, election: str
+    ) -> None:
+        campaign = start("-q", command=READY)
+        campaign.printed("ready")
+        server.delete(election)
+        campaign.end(79)
+        assert campaign.stderr.startswith("electctl: the store no longer holds our grant")
 
     def test_verbose_tells_renewals(self, start: Start) -> None:
         campaign = start("-v", command=("sleep", "1.5"))

@@ -16,11 +16,12 @@ import shutil
 import socket
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from electctl.campaign.ask import MAX_LINE, MAX_VALUE
-from electctl.errors import ElectctlError, UsageError
+from electctl.errors import ElectctlError, Inconclusive, UsageError
 
 if TYPE_CHECKING:
     from electctl.leadership import Leadership
@@ -34,10 +35,11 @@ _MAX_PATH = 100
 
 
 class Desk:
-    """Answers for one leadership, from its election until :meth:`close`."""
+    """Answers for one term, until :meth:`close`. Raises OSError if the socket cannot be made."""
 
-    def __init__(self, leadership: Leadership) -> None:
-        self._leadership = leadership
+    def __init__(self) -> None:
+        #: Set when elected; nobody who could ask runs before that.
+        self.leadership: Leadership | None = None
         self._home = _private_directory()
         self.path = self._home / "socket"
         self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
@@ -51,7 +53,8 @@ class Desk:
         """Answer no more, and remove the socket. Idempotent."""
         # Unlike close(2) alone, this wakes the thread that waits in accept(2).
         if self._listener.fileno() >= 0:
-            self._listener.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
         shutil.rmtree(self._home, ignore_errors=True)
 
@@ -99,19 +102,22 @@ class Desk:
             }
 
     def _obey(self, request: dict[str, Any]) -> dict[str, Any]:
+        leadership = self.leadership
+        if leadership is None:
+            raise Inconclusive("the campaign is not decided yet", hint="ask again once it is")
         match request:
             case {"do": "check"}:
-                remaining = self._leadership.remaining()
+                remaining = leadership.remaining()
                 return {
                     "leading": remaining > 0,
                     "remaining_ms": int(remaining * 1000),
-                    "token": self._leadership.token,
+                    "token": leadership.token,
                 }
             case {"do": "set", "value": str(text)}:
-                self._leadership.checkpoint.set(_decode(text))
+                leadership.checkpoint.set(_decode(text))
                 return {}
             case {"do": "get"}:
-                value = self._leadership.checkpoint.get()
+                value = leadership.checkpoint.get()
                 return {"value": None if value is None else base64.b64encode(value).decode()}
         raise UsageError("the request is none that this electctl knows", hint="check, set or get")
 

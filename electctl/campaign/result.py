@@ -16,10 +16,14 @@ from electctl.errors import UsageError
 
 
 class ResultFile:
-    """A file that appears whole or not at all; a pipe or a device is written to as it is."""
+    """A file that appears whole or not at all; what is no plain file is written to as it is.
+
+    So is anything below /dev and /proc: /dev/stdout may be a plain file, not ours to replace.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._through = path.absolute().parts[1:2] in (("dev",), ("proc",))
 
     def check(self) -> None:
         """Raise UsageError unless it can be written, so that a campaign does not end in vain.
@@ -29,7 +33,7 @@ class ResultFile:
         try:
             if self._replaces():
                 self._replace("")
-                self.path.unlink(missing_ok=True)
+                self.path.resolve().unlink(missing_ok=True)
             elif self.path.is_dir():
                 raise IsADirectoryError(21, "it is a directory")
             elif not os.access(self.path, os.W_OK):
@@ -46,12 +50,12 @@ class ResultFile:
         if self._replaces():
             self._replace(text)
         else:
-            with self.path.open("w", encoding="utf-8") as stream:
+            with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(text)
 
     def _replaces(self) -> bool:
         try:
-            return stat.S_ISREG(self.path.stat().st_mode)
+            return not self._through and stat.S_ISREG(self.path.stat().st_mode)
         except FileNotFoundError:
             return True
 

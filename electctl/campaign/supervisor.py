@@ -30,7 +30,7 @@ from electctl.campaign.channel import GuardianDied
 from electctl.campaign.keep import Keep
 from electctl.campaign.term import Term
 from electctl.clock import now, timestamp
-from electctl.errors import ElectctlError
+from electctl.errors import CannotRun, ElectctlError
 from electctl.events import Event
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from electctl.leadership import Leadership
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_NOT_PASSED_ON = frozenset({"ELECTCTL_PASSWORD", "ELECTCTL_REASON"})
 #: select(2) does not count the time that the machine sleeps, so no wait is longer than this.
 _LONGEST_WAIT = 0.5
 
@@ -190,6 +191,8 @@ class Supervisor:
     def _campaign(self) -> None:
         term = self._term
         post = partial(self._post_to, term)
+        if self._guardian is not None:
+            self._desk = _open_desk()
         self._attempt = self._elector.attempt(
             self._job.election,
             self._job.candidate,
@@ -272,8 +275,8 @@ class Supervisor:
             return
         if isinstance(message, _Won):
             leadership = self._leadership = message.leadership
-            if self._guardian is not None:
-                self._desk = Desk(leadership)
+            if self._desk is not None:
+                self._desk.leadership = leadership
             message = orders.Elected(leadership.token, leadership.timing.grace)
         self._feed(message)
 
@@ -336,8 +339,15 @@ class Supervisor:
         self._guardian.start(argv, self._environment(reason))
 
     def _run_on_lost(self, reason: str) -> None:
-        self._hook = hooks.Hook(self._job.on_lost or "", self._environment(reason))
-        self._work(self._wait_for_hook, self._hook, self._term)
+        line = self._job.on_lost or ""
+        try:
+            self._hook = hooks.Hook(line, self._environment(reason))
+        except OSError as error:
+            message = f"--on-lost cannot be run: {error.strerror}"
+            self._emit(orders.Tell("warning", {"message": message}))
+            self._post_to(self._term, orders.HookEnded())
+        else:
+            self._work(self._wait_for_hook, self._hook, self._term)
 
     def _wait_for_hook(self, hook: hooks.Hook, term: Term) -> None:
         complaint = hook.wait()
@@ -406,7 +416,7 @@ class Supervisor:
     def _environment(self, reason: str) -> dict[str, str]:
         """What the command and the hooks get: ours, without the password, and what they ask."""
         token = self._term.token
-        env = {name: value for name, value in os.environ.items() if name != "ELECTCTL_PASSWORD"}
+        env = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
         env |= {
             "ELECTCTL_ELECTION": self._job.election,
             "ELECTCTL_ID": self._job.candidate,
@@ -418,6 +428,16 @@ class Supervisor:
         if reason:
             env["ELECTCTL_REASON"] = reason
         return env
+
+
+def _open_desk() -> Desk:
+    try:
+        return Desk()
+    except OSError as error:
+        raise CannotRun(
+            f"the socket for the command cannot be made: {error.strerror}",
+            hint="is there room in the directory for temporary files (TMPDIR)?",
+        ) from None
 
 
 def summary(job: Job, finish: orders.Finish, term: Term | None, terms: int) -> dict[str, object]:

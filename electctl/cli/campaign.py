@@ -397,8 +397,9 @@ def _report(
     shown = {name: ended[name] for name in ("outcome", "exit_code", "message", "candidate")}
     token = None if term is None else term.token
     output.tell(Event("finished", job.election, job.scheme, None, token, shown))
-    if finish.message and not (term is not None and term.was_told(finish)):
-        output.complain(finish.message, finish.hint)
+    if finish.message:
+        told = term is not None and term.was_told(finish)
+        output.conclude(finish.message, finish.hint, told=told, failed=finish.exit_code != 0)
     if result_file is not None:
         try:
             result_file.write(ended)

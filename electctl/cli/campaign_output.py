@@ -102,8 +102,13 @@ class Output:
         elif not self._frame.quiet and (verbose or event.event not in DETAILS):
             self._messages.put(f"electctl: {message_text(sentence(event))}\n")
 
+    def conclude(self, message: str, hint: str | None, *, told: bool, failed: bool) -> None:
+        """How it ended, for people, unless an event said so; with -q only if it failed."""
+        if failed if self._frame.quiet else not told:
+            self.complain(message, hint)
+
     def complain(self, message: str, hint: str | None) -> None:
-        """How it ended, for people; with ``--json`` the event ``finished`` says it."""
+        """An error, for people; with ``--json`` the events say what there is to say."""
         if not self._frame.json:
             self._messages.put(error_lines(message, hint))
 
