@@ -79,3 +79,13 @@ def _load(spec: str, scheme: str, *, requires: str) -> Any:
             f"{scheme}:// needs the Python module {error.name}, which is not installed",
             hint=f"pip install {requires or error.name}",
         ) from error
+    except ImportError as error:
+        raise MissingDependency(
+            f"{scheme}:// cannot load {module}: {error}",
+            hint=f"pip install --force-reinstall {requires or module}",
+        ) from error
+    except AttributeError as error:
+        raise ConfigError(
+            f"{scheme}:// names {spec}, which is not there",
+            hint="docs/writing-a-backend.md shows what an entry point must name",
+        ) from error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from electctl.cli.app import root
+from electctl.cli.app import invoke, root
 from tests.processes import Electctl
 
 HERE = Path(__file__).parent / "help"
@@ -51,20 +51,30 @@ def test_help(electctl: Electctl, words: tuple[str, ...]) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: "-".join(words) or "electctl")
-def test_help_has_examples_that_call_what_exists(words: tuple[str, ...]) -> None:
-    text = _path(words).read_text()
-    if words and any(other[: len(words)] == words and other != words for other in COMMANDS):
-        return  # a group: its commands have the examples
-    _, found, examples = text.partition("\nExamples:\n")
+def _examples(words: tuple[str, ...]) -> list[str]:
+    _, _, examples = _path(words).read_text().partition("\nExamples:\n")
+    return [line.strip() for line in examples.splitlines() if line.strip()]
+
+
+def _is_group(words: tuple[str, ...]) -> bool:
+    return any(len(other) > len(words) and other[: len(words)] == words for other in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "words", [words for words in COMMANDS if not _is_group(words)], ids="-".join
+)
+def test_every_command_has_examples_that_parse(words: tuple[str, ...]) -> None:
+    found = _examples(words)
     assert found
-    calls = [line.strip() for line in examples.splitlines() if line.strip()]
-    assert calls
-    known = {" ".join(other) for other in COMMANDS}
-    for call in calls:
-        if match := re.search(r"\belectctl ([a-z]+(?: [a-z]+)?)", call):
-            pair = match[1]
-            assert pair in known or pair.split()[0] in known, call
+    for example in found:
+        words_of_it = shlex.split(example)
+        args = words_of_it[words_of_it.index("electctl") + 1 :]
+        command = next(
+            w for w in sorted(COMMANDS, key=len, reverse=True) if args[: len(w)] == list(w)
+        )
+        assert command, example
+        # --help is looked at after every option has been found to exist and to have its value.
+        assert invoke([*command, "--help", *args[len(command) :]]) == 0, example
 
 
 def test_no_snapshot_is_left_over() -> None:

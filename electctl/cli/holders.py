@@ -96,7 +96,10 @@ def _look_at_all(opened: list[tuple[Target, Backend]]) -> list[_Look]:
 
     looks = []
     for (target, _), result in zip(opened, results, strict=True):
-        late = Unreachable(f"{target.url.masked()} did not answer within {CONTACT_LIMIT:g} s")
+        late = Unreachable(
+            f"{target.url.masked()} did not answer within {CONTACT_LIMIT:g} s",
+            hint="is the server running, and the URL right?",
+        )
         match result[0] if result else late:
             case ElectctlError() as error:
                 looks.append(_Look(target, error=error))

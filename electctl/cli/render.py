@@ -55,13 +55,11 @@ def message_text(text: str) -> str:
 
 
 def is_live(stream: IO[Any]) -> bool:
-    """Whether ``stream`` is a terminal that may be redrawn and coloured.
+    """Whether ``stream`` is a terminal that may be redrawn.
 
-    ``NO_COLOR`` (no-color.org) and ``TERM=dumb`` turn both off.
+    ``TERM=dumb`` is one that may not. Colour is Rich's business, which respects ``NO_COLOR``.
     """
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
-        return False
-    return stream.isatty()
+    return os.environ.get("TERM", "dumb") != "dumb" and stream.isatty()
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
