@@ -76,7 +76,8 @@ class ZooKeeperCandidacy(Candidacy):
         self._place: _Place | None = None
         self._cancelled = threading.Event()
         self._wake = threading.Event()
-        self._slots: dict[str, int] = {}
+        #: Slot → version of its znode, and the number of our last write that it holds.
+        self._slots: dict[str, tuple[int, int]] = {}
 
     # Entering and waiting ------------------------------------------------------------------------
 
@@ -268,6 +269,7 @@ class ZooKeeperCandidacy(Candidacy):
             self._touch(session, place, session.patience)
             if now() - session.known_since > oldest and self._cancelled.wait(session.ping):
                 return None
+        session.end_with_proof()
         return Grant(place.token, session.known_since, granted)
 
     def _touch(self, session: Session, place: _Place, timeout: float) -> None:
@@ -330,17 +332,23 @@ class ZooKeeperCandidacy(Candidacy):
         record = Record(place.token, seq, value)
         data = record.pack()
         try:
-            while not self._write(session, place, slot, data):
-                if self._superseded(session, slot, record):
+            while True:
+                # Until an answer comes it is not known what the store has.
+                known = self._slots.pop(slot) if slot in self._slots else None
+                version, written = known or self._look_up(session, slot, place.token)
+                if written >= seq:
+                    self._slots[slot] = version, written
+                    return
+                if self._write(session, place, slot, data, version, seq):
                     return
         except SessionLost as error:
             raise LeadershipLost(error.message, reason="expired") from error
 
-    def _write(self, session: Session, place: _Place, slot: str, data: bytes) -> bool:
-        """False if the znode's version is not what we think; see :meth:`_superseded`."""
+    def _write(
+        self, session: Session, place: _Place, slot: str, data: bytes, version: int, seq: int
+    ) -> bool:
+        """False if the znode's version is another; ``version`` -1: if there is a znode."""
         path = self.paths.checkpoint(slot)
-        # Until an answer comes it is not known which version it has.
-        version = self._slots.pop(slot, None)
         own = self.paths.child(place.name or "")
 
         def fill(ops: Any) -> None:
@@ -350,35 +358,34 @@ class ZooKeeperCandidacy(Candidacy):
             else:
                 ops.set_data(path, data, version=version)
 
-        if version is None:
-            return False
         try:
             results, _ = session.transact(fill, self.bid.request_timeout)
         except (BadVersionError, NodeExistsError):
             return False
         except NoNodeError:
-            if session.ask(lambda client: client.exists_async(own)) is None:
+            if session.ask(partial(self._exists, name=place.name or "")) is None:
                 raise LeadershipLost("our znode was deleted", reason="deleted") from None
             session.ensure_path(self.paths.checkpoints)
             return False
-        self._slots[slot] = 0 if version == -1 else results[1].version
+        self._slots[slot] = (0 if version == -1 else results[1].version), seq
         return True
 
-    def _superseded(self, session: Session, slot: str, record: Record) -> bool:
-        """Whether the store has this write or a later one of our grant; learns the version."""
+    def _look_up(self, session: Session, slot: str, token: int) -> tuple[int, int]:
+        """The version of a checkpoint's znode, and the number of our last write that it holds.
+
+        -1 where there is none, or none of ours. Raises LeadershipLost if a later leader's is there.
+        """
         path = self.paths.checkpoint(slot)
         answer = session.gather(
             [lambda client: client.sync_async(path), lambda client: client.get_async(path)],
             self.bid.request_timeout,
         )[1]
         if isinstance(answer, Exception):
-            self._slots[slot] = -1
-            return False
+            return -1, -1
         found = Record.unpack(answer[0], path)
-        if found.token > record.token:
+        if found.token > token:
             raise LeadershipLost("a later leader has written a checkpoint", reason="deleted")
-        self._slots[slot] = answer[1].version
-        return found.token == record.token and found.seq >= record.seq
+        return answer[1].version, found.seq if found.token == token else -1
 
     # Leaving -------------------------------------------------------------------------------------
 

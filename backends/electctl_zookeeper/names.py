@@ -5,8 +5,11 @@ znode counts its children in a signed 32-bit number; where two of them got the s
 czxid must decide (:func:`tied`).
 
 An election's name is its path, so that kazoo's ``Election(client, "/nightly")`` and our ``nightly``
-are one election. What electctl keeps for itself lies under ``/.electctl``, one folder for each
-election, because native tools take children of the election's own znode for candidates.
+are one election, and so are ``/jobs/nightly`` and ``jobs/nightly``. A name that is no legal path of
+its own, or that begins with ``%``, becomes one segment: ``%`` and the name percent-encoded.
+
+What electctl keeps for itself lies under ``/.electctl``, one folder for each election, because
+native tools take children of the election's own znode for candidates.
 """
 
 from __future__ import annotations
@@ -16,13 +19,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from electctl.errors import UsageError
-
 OWN_ROOT = ".electctl"
 #: Names of the first segment that are ZooKeeper's own where there is no chroot.
 _SYSTEM_ROOT = "zookeeper"
-#: ZooKeeper's PathUtils.validatePath refuses these characters.
-_ILLEGAL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff]")
+#: ZooKeeper's PathUtils.validatePath refuses these characters; those beyond 16 bits, because Java
+#: sees them as surrogates.
+_ILLEGAL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff\U00010000-\U0010ffff]")
 #: kazoo's Lock, Curator's latch and Curator's lock. Java prints a sequence number with ``%010d``:
 #: ten characters, a minus among them, and eleven only below -999,999,999.
 _CONTENDER = re.compile(r"(?:__lock__|-latch-|-lock-)(\d{10}|-\d{9,10})\Z")
@@ -88,9 +90,10 @@ class Paths:
 
     @classmethod
     def of(cls, election: str, chroot: str) -> Paths:
-        """Raises UsageError on a name that is no legal path."""
-        path = _checked(election, chroot)
-        own = f"{chroot}/{OWN_ROOT}/{quote(election, safe='')}"
+        """The paths for that name in the tree below ``chroot`` ("" or "/some/path")."""
+        encoded = quote(election, safe="")
+        path = election if _stands_for_itself(election, chroot) else f"%{encoded}"
+        own = f"{chroot}/{OWN_ROOT}/%{encoded}"
         return cls(f"{chroot}/{path}", f"{own}/candidates", f"{own}/checkpoints")
 
     def child(self, name: str) -> str:
@@ -102,30 +105,16 @@ class Paths:
         return f"{self.marks}/{uid}"
 
     def checkpoint(self, slot: str) -> str:
-        """The path of a checkpoint. "=" is no result of quote() and stands for the empty name."""
-        return f"{self.checkpoints}/{quote(slot, safe='').replace('.', '%2E') or '='}"
+        """The path of a checkpoint."""
+        return f"{self.checkpoints}/%{quote(slot, safe='')}"
 
 
-def check_path(text: str, what: str) -> str:
-    """Return ``text`` if it is a legal path without its leading slash; raise UsageError if not."""
-    if _ILLEGAL.search(text):
-        raise UsageError(
-            f"the {what} has a character that ZooKeeper does not allow in a path",
-            hint="control characters, private-use characters and surrogates are not allowed",
-        )
-    if any(segment in {"", ".", ".."} for segment in text.split("/")):
-        raise UsageError(
-            f"the {what} is a path in ZooKeeper, and {text!r} is none",
-            hint="no leading, trailing or double slash, no segment . or ..",
-        )
-    return text
+def is_path(text: str) -> bool:
+    """Whether ``text`` is a legal path of ZooKeeper, written without its leading slash."""
+    return not _ILLEGAL.search(text) and not {"", ".", ".."} & set(text.split("/"))
 
 
-def _checked(election: str, chroot: str) -> str:
-    path = check_path(election, "election name")
-    first = path.partition("/")[0]
-    if first == OWN_ROOT or (not chroot and first == _SYSTEM_ROOT):
-        raise UsageError(
-            f"an election's name cannot begin with {first!r}", hint="choose another name"
-        )
-    return path
+def _stands_for_itself(election: str, chroot: str) -> bool:
+    first = election.partition("/")[0]
+    reserved = {OWN_ROOT} if chroot else {OWN_ROOT, _SYSTEM_ROOT}
+    return is_path(election) and not election.startswith("%") and first not in reserved

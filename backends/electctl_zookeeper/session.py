@@ -62,6 +62,7 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
         self.patience = patience
         self.closed = False
         self.trouble: OSError | None = None
+        self.failures = 0
         self._alone = alone
         self._sock: socket.socket | None = None
         self._address: tuple[str, int] | None = None
@@ -79,8 +80,10 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
             sock = super().create_connection(*args, **kwargs)
         except OSError as error:
             self.trouble = error
+            self.failures += 1
             raise
         self._sock, self._address = sock, address
+        self.failures = 0
         return sock
 
     def break_connection(self) -> None:
@@ -155,7 +158,9 @@ class Session:
         self._news = threading.Event()
         self._on_change = on_change
         self._closing = False
+        self._refused = False
         self._timed_out = 0
+        self._deadman: threading.Timer | None = None
         self._handler = _Handler(patience, alone=len(target.hosts) == 1)
         self._client = _client(target, timeout, self._handler, self._opened)
         self._client.add_listener(self._on_state)
@@ -173,6 +178,7 @@ class Session:
 
     def _on_state(self, state: str) -> None:
         if state == KazooState.LOST:
+            self._refused = self._client.client_state == KeeperState.AUTH_FAILED
             self.lost = True
             self._handler.closed = True
         self._news.set()
@@ -211,6 +217,20 @@ class Session:
             )
         return self.negotiated - tick
 
+    def end_with_proof(self) -> None:
+        """From now on give the session up when its last proof is older than the time-out.
+
+        kazoo would keep it alive by pings for as long as the process lives, and with it the place
+        of a leader that has ended for want of an answer.
+        """
+        left = self.known_since + self.negotiated - now()
+        if left <= 0:
+            self.abandon()
+        elif not self._closing:
+            self._deadman = threading.Timer(left, self.end_with_proof)
+            self._deadman.daemon = True
+            self._deadman.start()
+
     # Requests ------------------------------------------------------------------------------------
 
     def open(self, limit: float, cancelled: threading.Event | None = None) -> None:
@@ -222,7 +242,9 @@ class Session:
         while not live.is_set():
             self._check_over()
             left = limit - now()
-            if left <= 0 or (cancelled is not None and cancelled.is_set()):
+            # A name may stand for two addresses, and a server may be about to listen.
+            hopeless = self._handler.failures > 2 * len(self.target.hosts)
+            if left <= 0 or hopeless or (cancelled is not None and cancelled.is_set()):
                 raise self._unreachable()
             self._news.wait(min(left, 0.1))
             self._news.clear()
@@ -240,7 +262,7 @@ class Session:
         return error
 
     def _check_over(self) -> None:
-        if self._client.client_state == KeeperState.AUTH_FAILED:
+        if self._refused:
             raise translate(AuthFailedError(), self.target.peer)
         if self.lost:
             raise SessionLost(f"ZooKeeper at {self.target.peer} has ended our session")
@@ -362,6 +384,8 @@ class Session:
         self._handler.break_connection()
 
     def _stop(self) -> None:
+        if self._deadman is not None:
+            self._deadman.cancel()
         try:
             self._client.stop()
             self._client.close()

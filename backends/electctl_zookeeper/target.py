@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from electctl.duration import parse_duration
 from electctl.errors import ConfigError, MissingDependency, UsageError
-from electctl_zookeeper.names import RECIPES, check_path
+from electctl_zookeeper.names import RECIPES, is_path
 
 if TYPE_CHECKING:
     from electctl.url import BackendURL
@@ -57,6 +57,11 @@ class Target:
             raise UsageError("the zk URL names no server", hint="as in zk://127.0.0.1:2181")
         options = url.options
         path = url.path.rstrip("/")
+        if path and not is_path(path):
+            raise UsageError(
+                "the path of the zk URL (the chroot) is no legal path in ZooKeeper",
+                hint="no double slash, no segment . or .., no control characters",
+            )
         auth = _one_of("auth", options.get("auth", "digest"), ("digest", "sasl"))
         if (url.user is None) != (url.password is None) and (url.user or "auth" in options):
             raise UsageError(
@@ -74,7 +79,7 @@ class Target:
         default_acl = "creator" if url.user else "open"
         return cls(
             hosts=tuple((host, port or DEFAULT_PORT) for host, port in url.hosts),
-            chroot=f"/{check_path(path, 'chroot')}" if path else "",
+            chroot=f"/{path}" if path else "",
             user=url.user,
             password=url.password,
             auth=auth,
