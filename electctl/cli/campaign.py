@@ -71,7 +71,11 @@ def campaign(
     ] = None,
     ttl: Annotated[
         float | None,
-        Duration("--ttl", help="How long the store keeps our leadership without a renewal."),
+        Duration(
+            "--ttl",
+            help="How long the store keeps our leadership without a renewal. "
+            "[default: the scheme's, mostly 10s]",
+        ),
     ] = None,
     grace: Annotated[
         float | None,
@@ -176,16 +180,24 @@ def campaign(
     (--min-hold must exceed the hosts' clock differences, and the job's start). --once KEY is the
     strict form: after exit 0 a done mark is set under the guarded checkpoint; later candidates with
     that KEY exit 0 without running. A crash before the mark runs it again, and so does a command
-    that was told to stop. If it cannot be known whether the mark was set, the exit code is 3.
+    that was told to stop.
 
     --keep ends when told to stop, after --max-terms, when --wait runs out, or when COMMAND cannot
     be run. Its pause grows from 0.5 s to 30 s and starts afresh after a term of 30 s.
 
-    Exit codes: COMMAND's own (128+n for signal n) if it ran to its end or was told to stop. 0
-    without COMMAND. 69 no contact with the backend within the smaller of --wait and 10 s. 75 not
-    elected. 77 credentials refused. 78 bad configuration, unsafe timing. 79 leadership lost while
-    COMMAND ran. 126, 127 COMMAND cannot be run, is not found. 130, 143 interrupted, terminated
-    before being elected. 2 usage. --result tells them from COMMAND's own.
+    \b
+    Exit codes; --result FILE tells them from COMMAND's own:
+      COMMAND's own  it ran to its end, or was told to stop; 128+n for signal n
+      0              without COMMAND: told to stop
+      2              usage
+      3              --once: it cannot be known whether the done mark was set
+      69             no contact with the backend within the smaller of --wait and 10s
+      75             not elected within --wait, or somebody leads (-E N: exit with N)
+      77             the backend refused our credentials
+      78             bad configuration, unsafe timing, an ID that campaigns already
+      79             leadership was lost, or COMMAND's done mark came too late
+      126, 127       COMMAND cannot be run, is not found
+      130, 143       interrupted, terminated before being elected
     """
     frame = Frame.of(ctx)
     url = frame.settings.backend_url(election)

@@ -29,8 +29,12 @@ def check(ctx: typer.Context) -> None:
     The answer ages. What must not happen under a stale leader belongs under the guarded
     checkpoint, or behind the fencing token in ELECTCTL_TOKEN.
 
-    Exit codes: 0 leading. 1 not leading. 3 it cannot be known: the campaign is stopped or gone, or
-    did not answer within 1 s. 2 not inside a campaign.
+    \b
+    Exit codes:
+      0  leading
+      1  not leading
+      2  not inside a campaign
+      3  it cannot be known: the campaign is stopped or gone, or did not answer within 1s
     """
     from electctl.campaign.ask import check_main
 

@@ -43,9 +43,12 @@ def set_(
 
     Goes through the campaign's own session and grant. At most 1 MiB.
 
-    Exit codes: 0 it is written. 79 we no longer lead in the store; nothing was written. 3 no answer
-    came: it may or may not be written. 2 not inside a campaign, too long, or a scheme without
-    checkpoints.
+    \b
+    Exit codes:
+      0   it is written
+      2   not inside a campaign, too long, or a scheme without checkpoints
+      3   no answer came: it may or may not be written
+      79  we no longer lead in the store; nothing was written
     """
     from electctl.campaign.ask import MAX_VALUE, set_checkpoint
 
@@ -73,8 +76,12 @@ def get(
 ) -> None:
     """Print the checkpoint's last value, as the raw bytes that were written.
 
-    Exit codes: 0 printed. 1 nothing was ever written. 3 no answer came. 2 not inside a campaign and
-    no ELECTION given, or a scheme without checkpoints.
+    \b
+    Exit codes:
+      0  printed
+      1  nothing was ever written
+      2  not inside a campaign and no ELECTION given, or a scheme without checkpoints
+      3  no answer came
     """
     from electctl.campaign.ask import SOCKET, get_checkpoint
 
