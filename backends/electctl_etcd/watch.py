@@ -20,6 +20,7 @@ from electctl_etcd.rpc import Compacted, WatchBroken
 #: A watch is silent both when nothing happens and when its member is stopped or cut off; so the
 #: member is asked something after this many seconds of silence.
 PROBE_INTERVAL = 2.0
+_PROBE_TIMEOUT = 2.0
 
 
 class EtcdWatch(Watch):
@@ -92,7 +93,7 @@ class EtcdWatch(Watch):
         """Ask the member that we watch on, and move to another if it does not answer."""
         assert self._stream is not None
         request = requests.get(self._prefix).request_range
-        answer = self._client.call("kv.Range", request, REQUEST_TIMEOUT)
+        answer = self._client.call("kv.Range", request, _PROBE_TIMEOUT)
         self._probe_due = now() + PROBE_INTERVAL
         if answer.header.revision < self._roster.revision:
             # The store was restored from a backup: our revision would not come for a long time.
