@@ -201,7 +201,8 @@ class Server:
         deadline = now() + limit
         while reason := self.why_silent(min(TRY_TIMEOUT, limit)):
             if not self.alive:
-                raise self._failed(reason)
+                # Asked again: it may have ended after it did not answer.
+                raise self._failed(self.why_silent())
             if now() >= deadline:
                 raise self._failed(f"does not answer after {limit:g} s: {reason}")
             time.sleep(POLL)
