@@ -18,6 +18,9 @@ from electctl.clock import now
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
+#: Before every program: it ends by itself, also where the test that started it was killed.
+LIMIT = "import signal; signal.alarm(60)\n"
+
 #: As many forks as its argument says, each the parent of the next.
 CHAIN = """
     import os, signal, sys
@@ -26,6 +29,7 @@ CHAIN = """
             break
     else:
         print("ready", flush=True)
+    signal.alarm(30)
     signal.pause()
 """
 
@@ -37,7 +41,7 @@ class Tree:
 
     def __init__(self, program: str, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-IS", "-c", textwrap.dedent(program), *arguments],
+            [sys.executable, "-IS", "-c", LIMIT + textwrap.dedent(program), *arguments],
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
@@ -247,7 +251,6 @@ def test_kill_all_comes_to_an_end_where_the_number_of_processes_has_one(plant: P
     """The frozen keep their places, so a root that refills to forty can add nothing any more."""
     root = plant("""
         import os, signal, time
-        signal.alarm(30)  # also where the test is killed before it can clean up
         living = set()
         print("ready", flush=True)
         while True:
