@@ -109,7 +109,6 @@ class Leadership:
         self.release_error: ElectctlError | None = None
         self._lease = lease.Lease(timing, since=grant.since, ttl=grant.ttl)
         self._on_change = on_change
-        self._events: deque[lease.Event] = deque()
         self._renewals: deque[int] = deque()
         self._wake = threading.Condition()
         self._released = False
