@@ -202,6 +202,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
         "user default off",
         f"user elect on >s3cret {rights}",
         f"user deaf on >s3cret {keys_only}",
+        f"user plain on >s3cret {rights.replace('&__keyspace@* ', '')}",
         "user nobody on >s3cret",
     ]
     home = tmp_path_factory.mktemp("guarded")
@@ -222,6 +223,21 @@ def test_the_rights_that_we_ask_for_are_enough(guarded: RedisCluster) -> None:
     second = leads(guarded.url)
     assert first is not None
     assert second == first + 2
+
+
+def test_keyspace_notifications_are_wanted_and_not_needed(guarded: RedisCluster) -> None:
+    port = guarded.servers[0].port
+    with (
+        redis.Redis(port=port, username="elect", password="s3cret") as client,
+        electctl.connect(f"redis://plain:s3cret@{HOST}:{port}/0") as elector,
+        closing(elector.backend.watch(NAME)) as watch,
+        closing(elector.backend.candidacy(Bid(NAME, "b", 1.0, 1.0))) as candidacy,
+    ):
+        # A holder that is not ours, whose key the first waiter would like to be told of.
+        assert client.set(NAME, "foreign", nx=True, px=300)
+        assert watch.next(5) is not None
+        assert candidacy.acquire(now() + 5) is not None
+        candidacy.release()
 
 
 @pytest.mark.parametrize("login", ["", "elect:wrong", "who:s3cret"])
