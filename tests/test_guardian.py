@@ -42,7 +42,7 @@ PATIENCE = 15.0
 
 #: For the shell: go on for a while, and ignore nothing. Every program here ends by itself in the
 #: end, so that a guardian that is broken leaves no process for good.
-SPIN = "for i in $(seq 2000); do sleep 0.01; done"
+SPIN = "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); sleep 0.01; done"
 
 
 def eventually(what: str, holds: Callable[[], bool], within: float = PATIENCE) -> None:
@@ -263,16 +263,18 @@ def test_a_stubborn_command_is_killed_at_the_time_to_kill(harness: Harness) -> N
 
 
 def test_a_later_deadline_replaces_the_earlier(harness: Harness) -> None:
-    harness.shell(f"trap '' TERM; {SPIN}", terminate=0.3, kill=0.6)
-    harness.until(Started)
-    harness.due(terminate=1.2, kill=1.5)
+    file = harness.file()
+    harness.shell(f"trap '' TERM; echo $$ >{file}; {SPIN}", terminate=0.9, kill=1.2)
+    pids(file)
+    harness.due(terminate=1.6, kill=2.0)
     gone = harness.until(TreeGone)
     assert harness.kill_at <= gone.at < harness.kill_at + LATE
 
 
 def test_an_earlier_deadline_replaces_the_later(harness: Harness) -> None:
-    harness.shell(f"trap '' TERM; {SPIN}")
-    harness.until(Started)
+    file = harness.file()
+    harness.shell(f"trap '' TERM; echo $$ >{file}; {SPIN}")
+    pids(file)
     harness.due(terminate=0.1, kill=0.4)
     gone = harness.until(TreeGone)
     assert harness.kill_at <= gone.at < harness.kill_at + LATE
@@ -463,8 +465,9 @@ def test_stop_is_term_then_kill(harness: Harness) -> None:
 
 
 def test_stop_does_not_outlast_the_deadline(harness: Harness) -> None:
-    harness.shell(f"trap '' TERM; {SPIN}", terminate=0.4, kill=0.8)
-    harness.until(Started)
+    file = harness.file()
+    harness.shell(f"trap '' TERM; echo $$ >{file}; {SPIN}", terminate=0.9, kill=1.2)
+    pids(file)
     harness.guardian.stop(30)
     gone = harness.until(TreeGone)
     assert harness.kill_at <= gone.at < harness.kill_at + LATE
@@ -515,15 +518,18 @@ def test_the_command_starts_clean(harness: Harness) -> None:
     guardian = Guardian.spawn()
     signal.signal(signal.SIGINT, old)
     inner = Harness(guardian, file.parent)
-    # cat replaces the shell: dash blocks all signals for a moment around its own vfork.
-    inner.shell(f"ls /proc/$$/fd >{file}; exec cat /proc/self/status >>{file}")
+    program = "import os; print([n for n in range(256) if os.path.exists(f'/proc/self/fd/{n}')]"
+    inner.python(f"{program}, file=open({str(file)!r}, 'w'))")
+    inner.until(TreeGone)
+    assert json.loads(file.read_text()) == [0, 1, 2]
+    # cat replaces the shell, which blocks and saves things of its own around a command.
+    inner.shell(f"exec cat /proc/self/status >{file}")
     inner.until(TreeGone)
     guardian.close()
     os.close(leak)
     os.close(other)
-    descriptors, _, status = file.read_text().partition("Name:")
-    assert descriptors.split() == ["0", "1", "2"]
-    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    lines = file.read_text().splitlines()
+    fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
     assert int(fields["SigBlk"], 16) == 0
     assert int(fields["SigIgn"], 16) == 0
     assert fields["NSsid"].split()[0] == fields["NSpgid"].split()[0]

@@ -65,6 +65,7 @@ def plant() -> Iterator[Callable[..., Tree]]:
 
     yield start
     for each in trees:
+        each.process.send_signal(signal.SIGSTOP)
         tree.kill_all(each.pid)
         each.process.kill()
         each.process.wait()
