@@ -31,7 +31,7 @@ app = new_app()
 EXAMPLES = """
 electctl campaign nightly -- ./report.sh
 electctl campaign nightly --wait 30s --ttl 10s -- ./report.sh --all
-electctl campaign nightly --keep --result /tmp/result.json -- ./serve.sh
+electctl campaign nightly --keep --result result.json -- ./serve.sh
 electctl campaign nightly --no-wait -E 0 --min-hold 30s -- ./cron-job.sh
 electctl campaign nightly --once "$(date +%F)" -- ./cron-job.sh
 electctl campaign nightly --on-elected ./take-ip.sh --on-lost ./drop-ip.sh
