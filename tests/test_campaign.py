@@ -302,6 +302,23 @@ class TestHandOver:
         before, after = first.end(5), second.end(0)
         assert after["token"] > before["token"]
 
+    def test_waits_through_an_outage(
+        self,
+        start: Start,
+        proxied_url: str,
+        proxy: Proxy,
+        server: redis.Redis,
+        election: str,
+    ) -> None:
+        server.set(election, "a-foreign-tool", nx=True, px=60_000)
+        campaign = start(url=proxied_url, command=("true",))
+        campaign.event("waiting")
+        proxy.cut()
+        assert "no contact while waiting" in campaign.event("warning")["message"]
+        proxy.forward()
+        server.delete(election)
+        campaign.end(0)
+
     def test_eviction(
         self, start: Start, electctl: Electctl, redis_url: str, election: str
     ) -> None:
