@@ -4,8 +4,9 @@ What this does not guarantee: that nobody else believes in a leadership of their
 store promises is in ``traits``; what leaves this process needs the fencing token.
 
 Two threads serve a leadership: one runs the timing machine, the other makes the blocking calls,
-so that a client library that hangs delays no deadline. :meth:`Leadership.remaining` and
-:meth:`Leadership.check` need neither of them to run.
+so that a client library that hangs delays no deadline. A listener (``on_change``) is called by
+either with the machine locked: it must be quick and must not raise. :meth:`Leadership.remaining`
+and :meth:`Leadership.check` need neither of them to run.
 """
 
 from __future__ import annotations
@@ -112,10 +113,10 @@ class Leadership:
         self._renewals: deque[int] = deque()
         self._wake = threading.Condition()
         self._released = False
+        #: Started with the first renewal: many leaderships end before one is due.
+        self._renewer: threading.Thread | None = None
         with self._wake:
             self._carry_out(self._lease.start(now()))
-        self._renewer = threading.Thread(target=self._renew, name="electctl-renew", daemon=True)
-        self._renewer.start()
         threading.Thread(target=self._run, name="electctl-lease", daemon=True).start()
 
     # What needs no thread ------------------------------------------------------------------------
@@ -158,8 +159,9 @@ class Leadership:
         except ElectctlError as error:
             self.release_error = error
         finally:
-            # A renewal that is under way still uses what close() takes away.
-            self._renewer.join(self.timing.request_timeout)
+            if self._renewer is not None:
+                # A renewal that is under way still uses what close() takes away.
+                self._renewer.join(self.timing.request_timeout)
             self.candidacy.close()
 
     def __enter__(self) -> Self:
@@ -216,6 +218,11 @@ class Leadership:
                 case lease.SendRenewal(seq=seq):
                     self._renewals.append(seq)
                     self._wake.notify_all()
+                    if self._renewer is None:
+                        self._renewer = threading.Thread(
+                            target=self._renew, name="electctl-renew", daemon=True
+                        )
+                        self._renewer.start()
                 case lease.StopRequested():
                     self.stop_requested.set()
                 case lease.StepDown():

@@ -327,5 +327,6 @@ class Lease:
 
     def _end(self, reason: Reason) -> list[Instruction]:
         self.state = "ended"
-        self.reason = reason
+        # Who lets go while stepping down does so because no renewal came.
+        self.reason = self.reason or reason
         return [Ended(reason)]
