@@ -9,8 +9,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ROUNDS ?= 20
 
-# program:package pairs, all from Debian
-SERVERS := redis-server:redis-server redis-sentinel:redis-sentinel openssl:openssl
+# program (or file) and the Debian package it is from
+SERVERS := redis-server:redis-server redis-sentinel:redis-sentinel openssl:openssl \
+           etcd:etcd-server etcdctl:etcd-client \
+           /usr/share/java/zookeeper.jar:zookeeper java:default-jre-headless
 
 .PHONY: demo test lint bench outside servers clean
 
@@ -43,7 +45,9 @@ $(VENV)/developed: $(VENV)/installed pyproject.toml
 # Installs the missing ones; says what to install where there is no apt-get or no right to use it.
 servers:
 	@missing=; for pair in $(SERVERS); do \
-	  PATH=$$PATH:/usr/sbin:/sbin command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; \
+	  program=$${pair%%:*}; \
+	  test -e "$$program" || PATH=$$PATH:/usr/sbin:/sbin command -v "$$program" >/dev/null \
+	    || missing="$$missing $${pair##*:}"; \
 	done; \
 	if [ -n "$$missing" ]; then \
 	  command -v apt-get >/dev/null || { echo "please install:$$missing" >&2; exit 69; }; \

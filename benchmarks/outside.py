@@ -32,12 +32,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import electctl
-from electctl import registry
 from electctl.clock import now
 from electctl.errors import ElectctlError
-from electctl.lab.cluster import Cluster
+from electctl.lab.cluster import Cluster, make_cluster
 from electctl.lab.proxy import Proxy
-from electctl.url import BackendURL
 
 WRITER = Path(__file__).with_name("writer.py")
 COMMANDS = ("plain", "stubborn", "forked")
@@ -174,8 +172,7 @@ class Scene:
 
     first: Campaign
     cluster: Cluster
-    link: Proxy
-    ttl: float
+    links: list[Proxy]
 
 
 @contextmanager
@@ -215,7 +212,8 @@ def store_gone(scene: Scene) -> Iterator[None]:
 @contextmanager
 def swallowed(scene: Scene) -> Iterator[None]:
     """The first campaign's connection stays open and carries nothing any more."""
-    scene.link.swallow()
+    for link in scene.links:
+        link.swallow()
     yield
 
 
@@ -243,12 +241,10 @@ def one_round(
     election = f"outside-{fault}-{command}-{os.urandom(4).hex()}"
     with ExitStack() as stack:
         if cluster is None or fault == "store-gone":
-            cluster = stack.enter_context(lab(scheme, home / election))
-        url = BackendURL.parse(cluster.url)
-        host, port = url.hosts[0]
-        link = stack.enter_context(Proxy((host, port or 0)))
-        through_link = cluster.url.replace(f"{host}:{port}", f"127.0.0.1:{link.port}")
-        first = Campaign(through_link, election, "first", command, ttl, home)
+            cluster = stack.enter_context(make_cluster(scheme, home / election))
+        links = [stack.enter_context(Proxy(server.address)) for server in cluster.entrances]
+        through_links = cluster.url_for([link.address for link in links])
+        first = Campaign(through_links, election, "first", command, ttl, home)
         stack.callback(first.end)
         first.wait_writing()
         second = Campaign(cluster.url, election, "second", command, ttl, home)
@@ -260,7 +256,7 @@ def one_round(
         # At any moment between two renewals, which nobody controls.
         time.sleep(int.from_bytes(os.urandom(1)) / 256 * ttl / 3)
         at = now()
-        with FAULTS[fault](Scene(first, cluster, link, ttl)):
+        with FAULTS[fault](Scene(first, cluster, links)):
             second.wait_writing()
             lease_ends_at = lease_end.end()
             # Whatever the first still writes is written by now, or shows within this time.
@@ -279,19 +275,10 @@ def one_round(
         )
 
 
-def lab(scheme: str, home: Path, nodes: int = 1) -> Cluster:
-    """A cluster of that scheme, not started yet."""
-    plugin = registry.plugin(scheme)
-    if plugin.lab is None:
-        raise SystemExit(f"{scheme} has no lab")
-    cluster = registry.load_part(plugin, plugin.lab)(home, nodes)
-    assert isinstance(cluster, Cluster)
-    return cluster
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--scheme", default="redis")
+    parser.add_argument("--nodes", type=int)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--ttl", type=float, default=2.0)
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=list(FAULTS))
@@ -302,7 +289,7 @@ def main() -> int:
     cases = [(f, c) for _ in range(args.rounds) for f in args.faults for c in args.commands]
     with (
         tempfile.TemporaryDirectory(prefix="electctl-outside-") as directory,
-        lab(args.scheme, Path(directory, "shared")) as cluster,
+        make_cluster(args.scheme, Path(directory, "shared"), args.nodes) as cluster,
         ThreadPoolExecutor(args.at_once) as pool,
     ):
 

@@ -1,0 +1,71 @@
+"""Every sh and python block of the README and the docs is run, in a clean home."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = ["README.md", *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/*.md")))]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return [code for kind, code in BLOCK.findall((ROOT / page).read_text()) if kind == language]
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of somebody who has just installed electctl."""
+    home = tmp_path_factory.mktemp("newcomer")
+    env = {
+        "HOME": str(home),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "LANG": "C.UTF-8",
+    }
+    yield env
+    subprocess.run([sys.executable, "-m", "electctl", "lab", "down", "--all"], env=env, cwd=home)
+
+
+def run_blocks(page: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """All sh blocks of one page, in order, in one shell that stops at the first failure."""
+    script = "\n".join(["set -euo pipefail", *blocks(page, "sh")])
+    return subprocess.run(
+        ["bash", "-c", script],
+        env=env,
+        cwd=env["HOME"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")])
+def test_every_shell_block_runs(page: str, newcomer: dict[str, str]) -> None:
+    done = run_blocks(page, newcomer)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_readme_shows_what_it_says(newcomer: dict[str, str]) -> None:
+    done = run_blocks("README.md", newcomer)
+    assert "this runs on the leader only" in done.stdout
+    assert "host-a" in done.stdout
+    assert "42" in done.stdout
+    assert "never printed" not in done.stdout
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
+def test_every_python_block_runs(page: str, redis_url: str) -> None:
+    for code in blocks(page, "python"):
+        code = code.replace("redis://127.0.0.1:6379/0", redis_url)
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr

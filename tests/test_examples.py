@@ -1,0 +1,27 @@
+"""Every example is run against real servers, and shows what it says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.mark.slow
+def test_the_demo_shows_a_fail_over_and_its_verdict_and_cleans_up(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "demo.py"],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "overlap: 0 ms; tokens grow: yes" in done.stdout
+    assert "verdict: at most one leader acted at any time" in done.stdout
+    assert list(tmp_path.iterdir()) == []
