@@ -16,6 +16,7 @@ SERVERS := redis-server:redis-server redis-sentinel:redis-sentinel openssl:opens
 
 .PHONY: demo test lint bench outside servers clean
 
+demo: SERVERS := redis-server:redis-server
 demo: $(VENV)/installed servers
 	$(BIN)/python examples/demo.py
 
