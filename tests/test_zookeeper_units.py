@@ -29,7 +29,7 @@ from electctl_zookeeper.failures import ANSWERS, SessionLost, translate
 from electctl_zookeeper.names import RECIPES, Paths, contender, in_order, is_path, prefix, tied
 from electctl_zookeeper.proof import Proof
 from electctl_zookeeper.record import MAX_VALUE, Record
-from electctl_zookeeper.target import Target
+from electctl_zookeeper.target import TLS, Target
 
 UID = "0123456789abcdef0123456789abcdef"
 
@@ -304,9 +304,8 @@ class TestURL:
         assert found.creator_acl
         assert found.recipe == "curator-latch"
         assert found.tick == 0.5
-        assert found.tls["check_hostname"]
-        assert found.tls["verify_certs"]
-        assert "p" not in repr(found.peer)
+        assert found.tls == TLS(f"{tmp_path}/ca", f"{tmp_path}/cert", f"{tmp_path}/key")
+        assert "'p'" not in repr(found)
 
     def test_defaults(self) -> None:
         found = target("zk://h")
@@ -315,7 +314,7 @@ class TestURL:
             "",
             "kazoo",
             False,
-            {},
+            None,
         )
 
     @pytest.mark.parametrize(

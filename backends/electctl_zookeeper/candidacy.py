@@ -79,6 +79,11 @@ class ZooKeeperCandidacy(Candidacy):
         #: Slot → version of its znode, and the number of our last write that it holds.
         self._slots: dict[str, tuple[int, int]] = {}
 
+    @property
+    def session(self) -> Session | None:
+        """The session that holds our place, if there is one."""
+        return self._session
+
     # Entering and waiting ------------------------------------------------------------------------
 
     def acquire(self, deadline: float | None) -> Grant | None:

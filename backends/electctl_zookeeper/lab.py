@@ -26,7 +26,7 @@ SYNC_LIMIT = 15
 INIT_LIMIT = 50
 JAVA = Path("/usr/share/java")
 #: ZooKeeper's own jar names most others in its manifest.
-JARS = ("zookeeper.jar", "slf4j-simple.jar", "netty-all.jar")
+JARS = ("zookeeper.jar", "slf4j-simple.jar", "netty-codec.jar", "netty-resolver.jar")
 _LEADING = {"leader", "standalone"}
 _MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 _SASL = "org.apache.zookeeper.server.auth.SASLAuthenticationProvider"

@@ -12,7 +12,6 @@ held in the old one does not hold in another.
 from __future__ import annotations
 
 import logging
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
@@ -41,6 +40,7 @@ from electctl.errors import ConfigError, Refused, Unreachable
 from electctl_zookeeper.failures import ANSWERS, CLIENT_ERRORS, SessionLost, translate
 from electctl_zookeeper.proof import Proof
 from electctl_zookeeper.target import Target
+from electctl_zookeeper.wire import Wire
 
 #: Starts a request; returns kazoo's asynchronous result.
 Request = Callable[[Any], Any]
@@ -52,49 +52,6 @@ _LOG = logging.getLogger("electctl.zookeeper")
 for _logger in (_LOG, logging.getLogger("kazoo")):
     # Without any handler Python prints warnings to stderr by itself.
     _logger.addHandler(logging.NullHandler())
-
-
-class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
-    """kazoo's threads, and the one place where it opens sockets."""
-
-    def __init__(self, patience: float, alone: bool) -> None:
-        super().__init__()
-        self.patience = patience
-        self.closed = False
-        self.trouble: OSError | None = None
-        self.failures = 0
-        self._alone = alone
-        self._sock: socket.socket | None = None
-        self._address: tuple[str, int] | None = None
-        self._avoid: tuple[tuple[str, int] | None, float] = (None, 0.0)
-
-    def create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        """Called by kazoo's connection thread."""
-        address = kwargs["address"]
-        if self.closed:
-            raise OSError("the session is over")
-        if self._avoid[0] == address and now() < self._avoid[1]:
-            raise OSError("it did not answer; another server is tried first")
-        kwargs["timeout"] = min(kwargs["timeout"], self.patience)
-        try:
-            sock = super().create_connection(*args, **kwargs)
-        except OSError as error:
-            self.trouble = error
-            self.failures += 1
-            raise
-        self._sock, self._address = sock, address
-        self.failures = 0
-        return sock
-
-    def break_connection(self) -> None:
-        """Have kazoo connect anew, to another server where there is one."""
-        if not self._alone:
-            self._avoid = (self._address, now() + 2 * self.patience)
-        if self._sock is not None:
-            try:
-                self._sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                return  # it is closed already
 
 
 class _Connection(ConnectionHandler):  # type: ignore[misc]
@@ -161,7 +118,7 @@ class Session:
         self._refused = False
         self._timed_out = 0
         self._deadman: threading.Timer | None = None
-        self._handler = _Handler(patience, alone=len(target.hosts) == 1)
+        self._handler = Wire(patience, target.tls, alone=len(target.hosts) == 1)
         self._client = _client(target, timeout, self._handler, self._opened)
         self._client.add_listener(self._on_state)
 
@@ -266,6 +223,12 @@ class Session:
             raise translate(AuthFailedError(), self.target.peer)
         if self.lost:
             raise SessionLost(f"ZooKeeper at {self.target.peer} has ended our session")
+
+    @property
+    def identity(self) -> tuple[int, bytes] | None:
+        """The session's id and password, with which another client can take it up or end it."""
+        found: tuple[int, bytes] | None = self._client.client_id
+        return found
 
     @property
     def interrupted(self) -> bool:
@@ -394,7 +357,7 @@ class Session:
 
 
 def _client(
-    target: Target, timeout: float, handler: _Handler, opened: Callable[[float, float], None]
+    target: Target, timeout: float, handler: Wire, opened: Callable[[float, float], None]
 ) -> _Client:
     user = f"{target.user}:{target.password}"
     sasl = target.user is not None and target.auth == "sasl"
@@ -420,5 +383,4 @@ def _client(
             sleep_func=SequentialThreadingHandler.sleep_func,
         ),
         logger=_LOG,
-        **target.tls,
     )

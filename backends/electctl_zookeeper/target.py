@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from electctl.duration import parse_duration
 from electctl.errors import ConfigError, MissingDependency, UsageError
@@ -37,6 +37,15 @@ OPTIONS = {
 
 
 @dataclass(frozen=True, slots=True)
+class TLS:
+    """Files; None for the system's authorities, and for no client certificate."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """Servers, chroot (with its leading slash, or ""), credentials and options."""
 
@@ -48,7 +57,7 @@ class Target:
     creator_acl: bool = False
     recipe: str = "kazoo"
     tick: float | None = None
-    tls: Mapping[str, Any] = field(default_factory=dict)
+    tls: TLS | None = None
 
     @classmethod
     def of(cls, url: BackendURL) -> Target:
@@ -122,7 +131,7 @@ def _tick(text: str | None) -> float | None:
     return tick
 
 
-def _tls(options: Mapping[str, str]) -> dict[str, Any]:
+def _tls(options: Mapping[str, str]) -> TLS | None:
     files = {name: options[name] for name in ("ca", "cert", "key") if name in options}
     flag = options.get("tls", "true" if files else "false").lower()
     if flag not in _FLAGS:
@@ -130,17 +139,10 @@ def _tls(options: Mapping[str, str]) -> dict[str, Any]:
     if not _FLAGS[flag]:
         if files:
             raise UsageError("tls=false contradicts ca, cert and key", hint="leave one out")
-        return {}
+        return None
     for name, path in files.items():
         if not Path(path).is_file():
             raise ConfigError(f"the {name} file {path} cannot be read", hint="is it there?")
     if ("cert" in files) != ("key" in files):
         raise UsageError("cert and key go together", hint="name both files")
-    return {
-        "use_ssl": True,
-        "verify_certs": True,
-        "check_hostname": True,
-        "ca": files.get("ca"),
-        "certfile": files.get("cert"),
-        "keyfile": files.get("key"),
-    }
+    return TLS(**files)

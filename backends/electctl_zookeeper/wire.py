@@ -1,0 +1,88 @@
+"""The sockets under kazoo, and kazoo's threads.
+
+What this does not guarantee: that a server is reached at all; kazoo goes round the servers by
+itself. kazoo opens its sockets here rather than by itself, because it leaves them open when a TLS
+handshake fails, trusts every public authority beside the one named, and gives no way to break off.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Any
+
+from kazoo.handlers.threading import SequentialThreadingHandler
+
+from electctl.clock import now
+from electctl_zookeeper.target import TLS
+
+
+class Wire(SequentialThreadingHandler):  # type: ignore[misc]
+    """``patience`` is how many seconds a connection may take to be made."""
+
+    def __init__(self, patience: float, tls: TLS | None, *, alone: bool) -> None:
+        super().__init__()
+        self.patience = patience
+        #: Set for good: no further connection is made.
+        self.closed = False
+        #: Why the last attempt failed, and how many have failed since the last success.
+        self.trouble: OSError | None = None
+        self.failures = 0
+        self._tls = tls
+        self._alone = alone
+        self._sock: socket.socket | None = None
+        self._address: tuple[str, int] | None = None
+        self._avoid: tuple[tuple[str, int] | None, float] = (None, 0.0)
+
+    def create_connection(
+        self, address: tuple[str, int], hostname: str = "", timeout: float = 10.0, **_: Any
+    ) -> socket.socket:
+        """Called by kazoo's connection thread. Raises OSError."""
+        if self.closed:
+            raise OSError("the session is over")
+        if self._avoid[0] == address and now() < self._avoid[1]:
+            raise OSError("it did not answer; another server is tried first")
+        try:
+            sock = self._connect(address, hostname or address[0], min(timeout, self.patience))
+        except OSError as error:
+            self.trouble = error
+            self.failures += 1
+            raise
+        self._sock, self._address = sock, address
+        self.failures = 0
+        return sock
+
+    def _connect(self, address: tuple[str, int], name: str, timeout: float) -> socket.socket:
+        sock = socket.create_connection(address, timeout)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock if self._tls is None else self._secure(sock, name)
+        except BaseException:
+            sock.close()
+            raise
+
+    def _secure(self, sock: socket.socket, name: str) -> socket.socket:
+        assert self._tls is not None
+        context = ssl.create_default_context(cafile=self._tls.ca)
+        if self._tls.cert is not None:
+            context.load_cert_chain(self._tls.cert, self._tls.key)
+        return context.wrap_socket(sock, server_hostname=name)
+
+    def select(self, *args: Any) -> Any:
+        """What a TLS record brought beyond the message that was read is ready, too."""
+        reads, writes, errors, *timeout = args
+        held = [sock for sock in reads if isinstance(sock, ssl.SSLSocket) and sock.pending()]
+        if not held:
+            return super().select(reads, writes, errors, *timeout)
+        ready, writable, failed = super().select(reads, writes, errors, 0)
+        return [*held, *(sock for sock in ready if sock not in held)], writable, failed
+
+    def break_connection(self) -> None:
+        """Have kazoo connect anew, to another server where there is one."""
+        if not self._alone:
+            self._avoid = (self._address, now() + 2 * self.patience)
+        if self._sock is not None:
+            try:
+                self._sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return  # it is closed already

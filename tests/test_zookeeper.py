@@ -1,0 +1,495 @@
+"""zk:// on a real server: what it leaves in the tree, and what it makes of faults there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+from kazoo.security import make_digest_acl
+
+from electctl.backend import Bid, Grant
+from electctl.clock import now
+from electctl.elector import LeaderElector, connect
+from electctl.errors import (
+    ConfigError,
+    ElectctlError,
+    LeadershipLost,
+    Refused,
+    Unreachable,
+    UnsafeTiming,
+    UsageError,
+)
+from electctl.lab.proxy import Proxy
+from electctl.observe import Change, Observation
+from electctl.testing.stage import Contender, eventually
+from electctl.url import BackendURL
+from electctl_zookeeper.candidacy import ZooKeeperCandidacy
+from electctl_zookeeper.lab import ZooKeeperCluster
+from electctl_zookeeper.names import in_order
+from tests.zookeeper import USERS, cluster, kazoo_client
+
+TTL = 2.0
+SOON = 5.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeperCluster]:
+    with cluster(tmp_path_factory.mktemp("zookeeper"), 1) as one:
+        yield one
+
+
+@pytest.fixture
+def elector(server: ZooKeeperCluster) -> Iterator[LeaderElector]:
+    with connect(server.url) as found:
+        yield found
+
+
+@pytest.fixture
+def native(server: ZooKeeperCluster) -> Iterator[Any]:
+    with kazoo_client(server.url) as client:
+        yield client
+
+
+Contend = Callable[..., Contender]
+
+
+@pytest.fixture
+def contend(elector: LeaderElector, election: str) -> Iterator[Contend]:
+    """A campaign in a thread; what is still there at the end is cleared away."""
+    made: list[Contender] = []
+
+    def begin(candidate: str, *, using: LeaderElector | None = None, ttl: float = TTL) -> Contender:
+        contender = Contender((using or elector).attempt(election, candidate, ttl=ttl))
+        made.append(contender)
+        return contender
+
+    yield begin
+    for contender in made:
+        contender.close()
+
+
+def queued(elector: LeaderElector, election: str, *ids: str) -> None:
+    eventually(f"{ids} wait", lambda: elector.candidates(election) == ids, SOON)
+
+
+def children(native: Any, election: str) -> list[str]:
+    return [one.name for one in in_order(native.get_children(f"/{election}"))]
+
+
+class TestTree:
+    """What others see of us."""
+
+    @pytest.mark.parametrize(
+        ("recipe", "shape"),
+        [
+            ("kazoo", r"[0-9a-f]{32}__lock__\d{10}"),
+            ("curator-latch", r"_c_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-latch-\d{10}"),
+            ("curator-lock", r"_c_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-lock-\d{10}"),
+        ],
+    )
+    def test_a_contender_is_ephemeral_sequential_and_holds_the_id(
+        self, server: ZooKeeperCluster, native: Any, election: str, recipe: str, shape: str
+    ) -> None:
+        with (
+            connect(f"{server.url}&recipe={recipe}") as elector,
+            elector.campaign(election, "wörker", ttl=TTL) as leadership,
+        ):
+            (name,) = native.get_children(f"/{election}")
+            assert re.fullmatch(shape, name)
+            data, stat = native.get(f"/{election}/{name}")
+            assert data.decode() == "wörker"
+            assert stat.ephemeralOwner != 0
+            assert stat.czxid == leadership.token
+        assert native.get_children(f"/{election}") == []
+        assert native.get_children(f"/.electctl/%{election}/candidates") == []
+
+    def test_renewals_leave_the_contender_alone_and_write_to_its_mark(
+        self, elector: LeaderElector, native: Any, election: str
+    ) -> None:
+        """Curator's latch watches its predecessor's data and would never wake again."""
+        with elector.campaign(election, "a", ttl=TTL) as leadership:
+            (name,) = native.get_children(f"/{election}")
+            mark = f"/.electctl/%{election}/candidates/{name[:32]}"
+            before = native.exists(mark).version
+            eventually("three renewals", lambda: native.exists(mark).version >= before + 3, SOON)
+            stat = native.exists(f"/{election}/{name}")
+            assert (stat.version, stat.mzxid) == (0, stat.czxid)
+            assert native.exists(mark).czxid == leadership.token
+            leadership.check()
+
+    def test_the_chroot_is_the_urls_path(
+        self, server: ZooKeeperCluster, native: Any, election: str
+    ) -> None:
+        url = BackendURL.parse(server.url)
+        host, port = url.hosts[0]
+        with (
+            connect(f"zk://{host}:{port}/deep/{election}?tick=0.2s") as elector,
+            elector.campaign("jobs/nightly", "a", ttl=TTL) as leadership,
+        ):
+            assert len(native.get_children(f"/deep/{election}/jobs/nightly")) == 1
+            leadership.checkpoint.set(b"42")
+            assert native.exists(f"/deep/{election}/.electctl/%jobs%2Fnightly/checkpoints")
+            assert leadership.checkpoint.get() == b"42"
+
+    def test_a_checkpoint_that_is_too_large_is_refused_by_us(
+        self, elector: LeaderElector, election: str
+    ) -> None:
+        """The server would hang up, and the session with it."""
+        with elector.campaign(election, "a", ttl=10) as leadership:
+            with pytest.raises(UsageError, match="takes 1000000"):
+                leadership.checkpoint.set(b"x" * 1_000_001)
+            leadership.checkpoint.set(b"x" * 1_000_000)
+            assert leadership.checkpoint.get() == b"x" * 1_000_000
+
+
+class TestFaults:
+    """What becomes of a place in the queue."""
+
+    def test_an_entry_whose_answer_was_lost_is_found_again(
+        self, server: ZooKeeperCluster, elector: LeaderElector, native: Any, election: str
+    ) -> None:
+        """One contender, not two of which one waits for the other."""
+        elector.campaign(election, "first", ttl=TTL).release()
+        with Proxy(server.servers[0].address) as proxy:
+            url = server.url_for([("127.0.0.1", proxy.port)])
+            with connect(url) as through:
+                bid = Bid(election, "a", 10.0, 1.0)
+                candidacy = through.backend.candidacy(bid)
+                assert isinstance(candidacy, ZooKeeperCandidacy)
+                proxy.lose_reply(b"__lock__")
+                grant = keep_trying(candidacy)
+                assert proxy.counters.cut >= 1
+                (name,) = children(native, election)
+                assert grant.token == native.exists(f"/{election}/{name}").czxid
+                candidacy.release()
+                candidacy.close()
+        assert children(native, election) == []
+
+    def test_a_place_that_was_deleted_is_taken_again_at_the_end(
+        self, elector: LeaderElector, contend: Contend, native: Any, election: str
+    ) -> None:
+        leader = contend("a").elected(SOON)
+        contend("b")
+        queued(elector, election, "b")
+        contend("c")
+        queued(elector, election, "b", "c")
+        native.delete(f"/{election}/{children(native, election)[1]}")
+        queued(elector, election, "c", "b")
+        leader.check()
+
+    def test_a_tree_that_was_deleted_is_made_again(
+        self, elector: LeaderElector, contend: Contend, native: Any, election: str
+    ) -> None:
+        """The leader knows at once, and whoever waited leads under a greater token."""
+        leader = contend("a").elected(SOON)
+        waiter = contend("b")
+        queued(elector, election, "b")
+        for name in reversed(children(native, election)):
+            native.delete(f"/{election}/{name}")
+        native.delete(f"/{election}")
+        successor = waiter.elected(SOON)
+        assert leader.lost.wait(SOON)
+        assert successor.token is not None
+        assert leader.token is not None
+        assert successor.token > leader.token
+        assert children(native, election)[0].endswith("0000000000"), "the sequence starts again"
+
+    def test_a_session_that_ends_while_waiting_costs_the_place_alone(
+        self, elector: LeaderElector, contend: Contend, server: ZooKeeperCluster, election: str
+    ) -> None:
+        leader = contend("a").elected(SOON)
+        waiter = contend("b")
+        queued(elector, election, "b")
+        contend("c")
+        queued(elector, election, "b", "c")
+        end_session(server, waiter)
+        queued(elector, election, "c", "b")
+        leader.check()
+
+    def test_a_session_that_ends_while_leading_is_a_definite_no(
+        self, elector: LeaderElector, contend: Contend, server: ZooKeeperCluster, election: str
+    ) -> None:
+        first = contend("a")
+        leader = first.elected(SOON)
+        end_session(server, first)
+        with pytest.raises(LeadershipLost):
+            leader.candidacy.renew()
+        with pytest.raises(LeadershipLost):
+            leader.candidacy.write_checkpoint("", b"x", 1)
+        assert leader.lost.wait(SOON)
+        assert elector.holder(election) is None
+
+    def test_a_leader_that_has_ended_does_not_keep_its_place(
+        self, server: ZooKeeperCluster, elector: LeaderElector, contend: Contend, election: str
+    ) -> None:
+        """kazoo would go on pinging for it; without its release the next would never lead."""
+        with (
+            Proxy(server.servers[0].address) as proxy,
+            connect(server.url_for([("127.0.0.1", proxy.port)])) as through,
+        ):
+            leader = contend("a", using=through).elected(SOON)
+            proxy.swallow("replies")
+            assert leader.lost.wait(SOON)
+            eventually("it is over", lambda: leader.remaining() == 0, SOON)
+            proxy.forward()
+            contend("b").elected(3 * TTL + SOON)
+
+    def test_a_ttl_that_the_tick_eats_up_is_unsafe(
+        self, server: ZooKeeperCluster, election: str
+    ) -> None:
+        with connect(server.url.replace("tick=200ms", "tick=2s")) as elector:
+            with pytest.raises(UnsafeTiming, match="tick of 2 s"):
+                elector.campaign(election, "a", ttl=4, wait=SOON)
+            elector.campaign(election, "a", ttl=12, wait=SOON).release()
+
+
+def keep_trying(candidacy: ZooKeeperCandidacy) -> Grant:
+    """As the core does."""
+    for _ in range(10):
+        try:
+            grant = candidacy.acquire(now() + SOON)
+        except Unreachable:
+            continue
+        assert grant is not None
+        return grant
+    raise AssertionError("not elected in ten tries")
+
+
+def end_session(server: ZooKeeperCluster, contender: Contender) -> None:
+    """From outside, with the session's own id and password: a second client closes it."""
+    candidacy = contender.attempt.candidacy
+    assert isinstance(candidacy, ZooKeeperCandidacy)
+    assert candidacy.session is not None
+    host, port = server.servers[0].address
+    thief = KazooClient(f"{host}:{port}", client_id=candidacy.session.identity)
+    thief.start(timeout=15)
+    thief.stop()
+    thief.close()
+
+
+class TestWatching:
+    """Watches follow every leader that they could see coming."""
+
+    def test_fifty_changes_are_followed(
+        self, server: ZooKeeperCluster, elector: LeaderElector, election: str
+    ) -> None:
+        """By five candidates that come again and again, against their own records."""
+        observation = Observation(elector.backend, election)
+        changes: list[Change] = []
+        led: list[int] = []
+
+        def follow() -> None:
+            for change in observation:
+                changes.append(change)
+
+        def take_part(name: str) -> None:
+            with connect(server.url) as own:
+                for _ in range(10):
+                    with own.campaign(election, name, ttl=10, wait=60) as leadership:
+                        assert leadership.token is not None
+                        led.append(leadership.token)
+
+        watcher = threading.Thread(target=follow)
+        watcher.start()
+        eventually("it watches", lambda: bool(changes), SOON)
+        with ThreadPoolExecutor(5) as pool:
+            for done in [pool.submit(take_part, f"c{number}") for number in range(5)]:
+                done.result(60)
+        eventually("the end is seen", lambda: len(changes) > 50 and ended(changes[-1]), SOON)
+        observation.close()
+        watcher.join(SOON)
+        seen = [
+            change.view.holder.token or 0
+            for change in changes
+            if change.kind == "holder" and change.view.holder is not None
+        ]
+        assert len(led) == 50
+        assert set(seen) <= set(led), "a leader was invented"
+        assert seen == sorted(set(seen)), "a term was told twice, or out of order"
+        assert seen == led
+
+    def test_twenty_lead_in_the_order_in_which_they_queued(
+        self, elector: LeaderElector, contend: Contend, election: str
+    ) -> None:
+        leader = contend("first", ttl=10).elected(SOON)
+        ids = tuple(f"w{number:02}" for number in range(20))
+        waiters = []
+        for number, name in enumerate(ids):
+            waiters.append(contend(name, ttl=10))
+            queued(elector, election, *ids[: number + 1])
+        order = []
+        for _ in ids:
+            leader.release()
+            eventually("the next leads", lambda: any(not w.waits for w in waiters), SOON)
+            (winner,) = [waiter for waiter in waiters if not waiter.waits]
+            waiters.remove(winner)
+            order.append(winner.id)
+            leader = winner.elected(0)
+        assert tuple(order) == ids
+
+
+def ended(change: Change) -> bool:
+    return change.kind == "vacant"
+
+
+class TestEviction:
+    """Asking works on ours alone; force works on all."""
+
+    def test_a_native_holder_cannot_be_asked(
+        self, elector: LeaderElector, native: Any, election: str
+    ) -> None:
+        lock = native.Lock(f"/{election}", "kazoo")
+        lock.acquire(timeout=SOON)
+        holder = elector.holder(election)
+        assert holder is not None
+        assert (holder.id, holder.can_be_asked) == ("kazoo", False)
+        elector.backend.evict(election, force=False)
+        assert elector.holder(election) == holder
+        evicted = elector.evict(election, force=True)
+        assert evicted == holder
+        assert elector.holder(election) is None
+
+    def test_being_asked_twice_is_being_asked_once(
+        self, elector: LeaderElector, contend: Contend, election: str
+    ) -> None:
+        leader = contend("a").elected(SOON)
+        for _ in range(2):
+            asked = elector.backend.evict(election, force=False)
+            assert asked is not None
+            assert asked.can_be_asked
+        assert leader.stop_requested.wait(SOON)
+        leader.check()
+        leader.release()
+        successor = contend("a").elected(SOON)
+        assert not successor.stop_requested.wait(TTL / 2)
+
+
+class TestSecurity:
+    """Credentials, ACLs and TLS."""
+
+    @pytest.mark.parametrize("auth", ["digest", "sasl"])
+    def test_what_a_user_creates_is_the_users(
+        self, server: ZooKeeperCluster, elector: LeaderElector, election: str, auth: str
+    ) -> None:
+        """Others can neither read nor contend nor evict, and are told so."""
+        url = server.url.replace("zk://", f"zk://alice:{USERS['alice']}@") + f"&auth={auth}"
+        with (
+            connect(url) as alice,
+            alice.campaign(election, "a", ttl=TTL) as leadership,
+            connect(url) as again,
+        ):
+            leadership.checkpoint.set(b"mine")
+            assert again.holder(election) is not None
+            for refused in (
+                lambda: elector.campaign(election, "b", ttl=TTL, wait=0),
+                lambda: elector.holder(election),
+                lambda: elector.evict(election, force=True),
+                lambda: elector.backend.read_checkpoint(election, ""),
+            ):
+                with pytest.raises(Refused) as caught:
+                    refused()
+                assert caught.value.hint
+                assert USERS["alice"] not in caught.value.message
+            with pytest.raises(ElectctlError):
+                again.evict(election, wait=0.1)  # it reaches the mark; nobody heeds it here
+            assert leadership.stop_requested.wait(SOON)
+
+    def test_an_open_acl_lets_others_contend(
+        self, server: ZooKeeperCluster, contend: Contend, election: str
+    ) -> None:
+        url = server.url.replace("zk://", f"zk://alice:{USERS['alice']}@") + "&acl=open"
+        with connect(url) as alice:
+            leader = alice.campaign(election, "a", ttl=TTL)
+            waiter = contend("b")
+            eventually("b waits", lambda: alice.candidates(election) == ("b",), SOON)
+            leader.release()
+            waiter.elected(SOON)
+
+    def test_an_election_under_a_parent_that_is_not_ours(
+        self, server: ZooKeeperCluster, elector: LeaderElector, native: Any, election: str
+    ) -> None:
+        native.create(f"/{election}", acl=[make_digest_acl("bob", "bobs", all=True)])
+        with pytest.raises(Refused, match="ACL"):
+            elector.campaign(f"{election}/nightly", "a", ttl=TTL, wait=1)
+        with connect(server.url.replace("zk://", "zk://bob:bobs@")) as bob:
+            bob.campaign(f"{election}/nightly", "a", ttl=TTL, wait=SOON).release()
+
+    def test_tls(self, tmp_path: Path, election: str) -> None:
+        make_certificates(tmp_path)
+        with ZooKeeperCluster(tmp_path / "lab", 1, tls=tmp_path) as secure:
+            with (
+                connect(f"{secure.url}&ca={tmp_path / 'ca.pem'}") as elector,
+                elector.campaign(election, "a", ttl=10, wait=10) as leadership,
+            ):
+                leadership.candidacy.renew()
+            with (
+                connect(f"{secure.url}&tls=true") as elector,
+                pytest.raises(ConfigError, match="not trusted"),
+            ):
+                elector.campaign(election, "a", ttl=10, wait=10)
+
+
+def make_certificates(folder: Path) -> None:
+    """An authority, and a server's key and certificate for 127.0.0.1."""
+
+    def openssl(*args: str) -> None:
+        subprocess.run(["openssl", *args], cwd=folder, check=True, capture_output=True)
+
+    new = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj")
+    openssl(*new, "/CN=test authority", "-keyout", "ca.key", "-out", "ca.pem")
+    openssl(
+        *new, "/CN=zookeeper", "-CA", "ca.pem", "-CAkey", "ca.key",
+        "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE",
+        "-keyout", "server.key", "-out", "server.crt",
+    )  # fmt: skip
+    chain = [(folder / name).read_text() for name in ("server.key", "server.crt", "ca.pem")]
+    (folder / "server.pem").write_text("".join(chain))
+
+
+class TestCost:
+    """A hand-over costs the server the same whatever the length of the queue."""
+
+    @pytest.mark.slow
+    def test_operations_for_each_hand_over_do_not_grow_with_the_queue(
+        self, server: ZooKeeperCluster, election: str
+    ) -> None:
+        few = requests_for_each_hand_over(server, f"{election}-few", 10)
+        many = requests_for_each_hand_over(server, f"{election}-many", 60)
+        assert many < few + 4, (few, many)
+
+
+def requests_for_each_hand_over(server: ZooKeeperCluster, election: str, count: int) -> float:
+    """What the server took in for ten hand-overs, with ``count`` waiting behind.
+
+    Their sessions are so long that neither pings nor renewals fall into the measurement.
+    """
+    with connect(server.url) as elector:
+        contenders = [Contender(elector.attempt(election, "c0", ttl=100))]
+        leader = contenders[0].elected(SOON)
+        ids: tuple[str, ...] = ()
+        for number in range(1, count + 1):
+            contenders.append(Contender(elector.attempt(election, f"c{number}", ttl=100)))
+            ids = (*ids, f"c{number}")
+            queued(elector, election, *ids)
+        before = received(server)
+        for contender in contenders[1:11]:
+            leader.release()
+            leader = contender.elected(SOON)
+        after = received(server)
+        for contender in reversed(contenders):
+            contender.close()
+    return (after - before) / 10
+
+
+def received(server: ZooKeeperCluster) -> int:
+    """Requests that the server has taken in, this question left out."""
+    found = re.search(r"zk_packets_received\s+(\d+)", server.word(1, b"mntr"))
+    assert found is not None
+    return int(found[1])
