@@ -14,7 +14,8 @@ How it is sound:
   (issue 15247, second case). So a keep-alive counts only if a linearizable read, answered *after*
   it by the same member in the same Raft term, has seen our key: a quorum then stood by the leader
   of that term later than the keep-alive was answered.
-- Validity counts from before that keep-alive was sent.
+- Validity counts from before that keep-alive was sent. Making the lease is a log entry and needs
+  no such proof.
 - Waiting watches the key just before ours, from the revision of the read that found it (etcd
   3.4.23, clientv3/concurrency/key.go, ``waitDeletes``), and leads only after reading the own key
   again, which the native recipe does not do (Jepsen, etcd 3.4.3, section 3.2).
@@ -39,8 +40,6 @@ from electctl_etcd.rpc import Compacted, WatchBroken
 _SHORTEST_REQUEST = 0.5
 # Keep-alives go out this often a TTL while waiting, as those of the native tools do.
 _KEEP_ALIVES = 3
-# A grant that took longer than this part of its TTL is proved again before it counts.
-_STALE = 1 / 6
 # A watch that breaks off sooner than this is trouble to report, not a member that has gone.
 _SHORT_LIFE = 1.0
 _TRIES = 2
@@ -55,11 +54,11 @@ class Predecessor:
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
-    """Our key was in the store after a keep-alive that was sent at ``since``."""
+class Look:
+    """What a linearizable read saw, with our key in it."""
 
-    since: float
-    ttl: float
+    #: Which member answered, and in which Raft term.
+    by: tuple[int, int]
     evicted: bool
     #: The newest key before ours, where it was asked for.
     before: Any | None
@@ -79,8 +78,11 @@ class EtcdCandidacy(Candidacy):
         self._key = b""
         #: The create revision of our key, which is our token; 0 while we are not in the queue.
         self._revision = 0
+        #: When the keep-alive (or grant) that was answered last was sent, what it granted, and
+        #: which member answered in which Raft term.
         self._sent = 0.0
         self._ttl = 0.0
+        self._kept_by = (0, 0)
         self._cancelled = threading.Event()
         self._stream: Stream | None = None
 
@@ -119,13 +121,24 @@ class EtcdCandidacy(Candidacy):
         return any(keys.is_candidate(found.key, self._prefix) for found in answer.kvs)
 
     def _stand(self, timeout: float) -> Predecessor | None:
-        """Be in the queue, and say who is before us. LeadershipLost: our place is gone."""
+        """Be in the queue, and say who is before us. LeadershipLost: our place is gone.
+
+        None means that we lead, as proved by the keep-alive of ``_sent``.
+        """
         if not self._revision:
             entered, before = self._enter(timeout)
             if entered:
                 return before
-        proof = self._prove(timeout, waiting=True)
-        return self._candidate(proof.before, proof.revision, timeout)
+        look = None
+        if self._fresh():
+            # The keep-alive was some time ago; a read that proves it now saves one on hand-over.
+            look = self._look(timeout, waiting=True)
+        if look is None or look.by != self._kept_by:
+            look = self._prove(timeout, waiting=True)
+        return self._candidate(look.before, look.revision, timeout)
+
+    def _fresh(self) -> bool:
+        return now() - self._sent < self._ttl / _KEEP_ALIVES
 
     def _enter(self, timeout: float) -> tuple[bool, Predecessor | None]:
         """Put our key; True if that settles who is before us."""
@@ -135,10 +148,9 @@ class EtcdCandidacy(Candidacy):
             self._sent = now()
             self._ttl = 0.0
         if not self._ttl:
-            self._ttl = self._client.grant(self._lease, math.ceil(self._bid.ttl), timeout)
+            granted = self._client.grant(self._lease, math.ceil(self._bid.ttl), timeout)
             self.contacted = True
-            if self._ttl <= 0:
-                raise LeadershipLost("the lease ran out while it was made")
+            self._kept(self._sent, granted)
         answer = self._client.call(
             "kv.Txn",
             requests.txn(
@@ -156,7 +168,7 @@ class EtcdCandidacy(Candidacy):
             self._revision = requests.found(answer.responses[0])[0].create_revision
             return False, None
         self._revision = answer.header.revision
-        if now() - self._sent > self._ttl * _STALE:
+        if not self._fresh():
             return False, None
         others = [kv for kv in requests.found(answer.responses[1]) if kv.key != self._key]
         return True, self._candidate(others[0] if others else None, self._revision, timeout)
@@ -214,10 +226,13 @@ class EtcdCandidacy(Candidacy):
 
     def _keep_place(self, timeout: float) -> None:
         sent = now()
-        ttl = self._client.keep_alive(self._lease, timeout).TTL
-        if ttl <= 0:
-            raise LeadershipLost("our lease ran out while we were waiting")
-        self._sent, self._ttl = sent, ttl
+        self._kept(sent, self._client.keep_alive(self._lease, timeout))
+
+    def _kept(self, sent: float, answer: Any) -> None:
+        if answer.TTL <= 0:
+            raise LeadershipLost("etcd no longer has our lease", reason="expired")
+        self._sent, self._ttl = sent, float(answer.TTL)
+        self._kept_by = (answer.header.member_id, answer.header.raft_term)
 
     def cancel(self) -> None:
         """See :meth:`Candidacy.cancel`."""
@@ -234,40 +249,36 @@ class EtcdCandidacy(Candidacy):
 
     def renew(self) -> Renewal:
         """One keep-alive, and the read that makes it count."""
-        proof = self._prove(self._timeout, waiting=False)
-        return Renewal(proof.since, proof.ttl, proof.evicted)
+        look = self._prove(self._timeout, waiting=False)
+        return Renewal(self._sent, self._ttl, look.evicted)
 
-    def _prove(self, timeout: float, *, waiting: bool) -> Proof:
+    def _prove(self, timeout: float, *, waiting: bool) -> Look:
         """Keep our lease alive and see our key. LeadershipLost if one of them is gone."""
         deadline = now() + timeout
+        for _ in range(_TRIES):
+            self._keep_place(deadline - now())
+            self.contacted = True
+            look = self._look(deadline - now(), waiting=waiting)
+            if look.by == self._kept_by:
+                return look
+        raise OutcomeUnknown("etcd was changing its leader while we renewed")
+
+    def _look(self, timeout: float, *, waiting: bool) -> Look:
+        """See our key, an eviction mark and, when ``waiting``, who is before us."""
         read = [requests.get(self._key), requests.get(keys.eviction_key(self._bid.election))]
         if waiting:
             read.append(requests.newest(self._prefix, 1, below=self._revision))
-        for _ in range(_TRIES):
-            sent = now()
-            kept = self._client.keep_alive(self._lease, deadline - sent)
-            self.contacted = True
-            if kept.TTL <= 0:
-                raise LeadershipLost("etcd no longer has our lease", reason="expired")
-            seen = self._client.call("kv.Txn", requests.txn([], read), deadline - now())
-            own, mark = requests.found(seen.responses[0]), requests.found(seen.responses[1])
-            if not own or own[0].create_revision != self._revision:
-                raise LeadershipLost("etcd no longer has our key", reason="deleted")
-            if (kept.header.member_id, kept.header.raft_term) != (
-                seen.header.member_id,
-                seen.header.raft_term,
-            ):
-                continue
-            self._sent, self._ttl = sent, kept.TTL
-            before = requests.found(seen.responses[2]) if waiting else []
-            return Proof(
-                since=sent,
-                ttl=kept.TTL,
-                evicted=bool(mark) and mark[0].value == keys.term_mark(self._key, self._revision),
-                before=before[0] if before else None,
-                revision=seen.header.revision,
-            )
-        raise OutcomeUnknown("etcd was changing its leader while we renewed")
+        seen = self._client.call("kv.Txn", requests.txn([], read), timeout)
+        own, marks, *others = (requests.found(response) for response in seen.responses)
+        if not own or own[0].create_revision != self._revision:
+            raise LeadershipLost("etcd no longer has our key", reason="deleted")
+        asked = keys.term_mark(self._key, self._revision)
+        return Look(
+            by=(seen.header.member_id, seen.header.raft_term),
+            evicted=any(mark.value == asked for mark in marks),
+            before=next(iter(others[0]), None) if others else None,
+            revision=seen.header.revision,
+        )
 
     def write_checkpoint(self, slot: str, value: bytes, seq: int) -> None:
         """See :meth:`Candidacy.write_checkpoint`. UsageError: the value is too large for etcd."""

@@ -293,15 +293,15 @@ class Client:
 
     # The requests of the lease API ---------------------------------------------------------------
 
-    def grant(self, lease: int, ttl: int, timeout: float) -> int:
-        """Make a lease of ``ttl`` seconds under an id that was never used; return what it got."""
+    def grant(self, lease: int, ttl: int, timeout: float) -> Any:
+        """The answer to making a lease of ``ttl`` seconds under an id that was never used."""
         deadline = now() + timeout
-        request = pb.LeaseGrantRequest(ID=lease, TTL=ttl)
         try:
-            return int(self.call("leases.LeaseGrant", request, timeout).TTL)
+            request = pb.LeaseGrantRequest(ID=lease, TTL=ttl)
+            return self.call("leases.LeaseGrant", request, timeout)
         except LeaseExists:
             # An earlier try of this very request acted, and its answer was lost.
-            return int(self.keep_alive(lease, deadline - now()).TTL)
+            return self.keep_alive(lease, deadline - now())
 
     def revoke(self, lease: int, timeout: float) -> None:
         """End a lease and delete its keys, in one step. One that does not exist is no error."""
