@@ -241,6 +241,28 @@ class TestFaults:
             proxy.forward()
             contend("b").elected(3 * TTL + SOON)
 
+    def test_one_who_did_not_expect_to_lead_proves_its_session_first(
+        self, elector: LeaderElector, contend: Contend, native: Any, election: str
+    ) -> None:
+        """Ten before it go at once, and far from the head it had written nothing."""
+        native.ensure_path(f"/{election}")
+        for number in range(10):
+            native.create(f"/{election}/{number:032x}__lock__", b"x", ephemeral=True, sequence=True)
+        late = contend("late")
+        eventually("it waits", lambda: elector.candidates(election)[-1:] == ("late",), SOON)
+        candidacy = late.attempt.candidacy
+        assert isinstance(candidacy, ZooKeeperCandidacy)
+        session = candidacy.session
+        assert session is not None
+        interval = candidacy.bid.request_timeout
+        eventually("its proof is old", lambda: now() - session.known_since > 4 * interval, SOON)
+        for name in children(native, election)[:10]:
+            native.delete(f"/{election}/{name}")
+        leadership = late.elected(SOON)
+        assert late.elected_at is not None
+        assert leadership.valid_until - late.elected_at > leadership.timing.ttl / 2
+        leadership.check()
+
     def test_a_ttl_that_the_tick_eats_up_is_unsafe(
         self, server: ZooKeeperCluster, election: str
     ) -> None:
@@ -411,6 +433,25 @@ class TestSecurity:
             eventually("b waits", lambda: alice.candidates(election) == ("b",), SOON)
             leader.release()
             waiter.elected(SOON)
+
+    def test_users_share_a_server_and_not_their_elections(
+        self, server: ZooKeeperCluster, native: Any, election: str
+    ) -> None:
+        """Who comes first keeps nobody from an election of their own."""
+        native.create(f"/{election}")  # a chroot where nobody has been
+        url = server.url.replace("?", f"/{election}?")
+        with (
+            connect(url.replace("zk://", "zk://alice:one@")) as alice,
+            connect(url.replace("zk://", "zk://bob:two@")) as bob,
+            alice.campaign("hers", "a", ttl=TTL, wait=SOON) as hers,
+            bob.campaign("his", "b", ttl=TTL, wait=SOON) as his,
+        ):
+            hers.checkpoint.set(b"1")
+            his.checkpoint.set(b"2")
+            with pytest.raises(Refused):
+                bob.campaign("hers", "b", ttl=TTL, wait=0)
+            with pytest.raises(Refused):
+                bob.evict("hers", force=True)
 
     def test_an_election_under_a_parent_that_is_not_ours(
         self, server: ZooKeeperCluster, elector: LeaderElector, native: Any, election: str

@@ -82,6 +82,8 @@ def tied(contenders: list[Contender]) -> bool:
 class Paths:
     """The znodes of one election."""
 
+    #: Ours, and shared by all elections and users.
+    root: str
     #: The parent of all contenders.
     parent: str
     #: The parent of the marks: one ephemeral znode beside each contender of ours.
@@ -93,8 +95,9 @@ class Paths:
         """The paths for that name in the tree below ``chroot`` ("" or "/some/path")."""
         encoded = quote(election, safe="")
         path = election if _stands_for_itself(election, chroot) else f"%{encoded}"
-        own = f"{chroot}/{OWN_ROOT}/%{encoded}"
-        return cls(f"{chroot}/{path}", f"{own}/candidates", f"{own}/checkpoints")
+        root = f"{chroot}/{OWN_ROOT}"
+        own = f"{root}/%{encoded}"
+        return cls(root, f"{chroot}/{path}", f"{own}/candidates", f"{own}/checkpoints")
 
     def child(self, name: str) -> str:
         """The path of a contender."""

@@ -33,7 +33,7 @@ from kazoo.protocol.connection import ConnectionHandler
 from kazoo.protocol.serialization import Connect
 from kazoo.protocol.states import KazooState, KeeperState
 from kazoo.retry import KazooRetry
-from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE
+from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE, make_acl
 
 from electctl.clock import now
 from electctl.errors import ConfigError, Refused, Unreachable
@@ -298,24 +298,30 @@ class Session:
                     raise result
                 raise translate(result, self.target.peer) from result
 
-    def ensure_path(self, path: str) -> None:
-        """Create a path and its parents, persistent. Raises like :meth:`gather`."""
+    def ensure_path(self, path: str, shared: str = "") -> None:
+        """Create a path and its parents, persistent. Raises like :meth:`gather`.
+
+        ``shared`` is the one among them in which every user may create folders of their own.
+        """
         steps = path.split("/")
         paths = ["/".join(steps[: end + 1]) for end in range(1, len(steps))]
         try:
             # Most often only the last ones are missing.
             missing = len(paths)
-            while missing and isinstance(self._create(paths[missing - 1]), NoNodeError):
+            while missing and isinstance(self._create(paths[missing - 1], shared), NoNodeError):
                 missing -= 1
             for later in paths[missing:]:
-                self._create(later)
+                self._create(later, shared)
         except Refused:
             # Somebody else may have made it for us.
             if self.ask(lambda client: client.exists_async(path)) is None:
                 raise
 
-    def _create(self, path: str) -> Any:
-        return self.gather([lambda client: client.create_async(path, b"")])[0]
+    def _create(self, path: str, shared: str) -> Any:
+        acl = None
+        if path == shared and self.target.creator_acl:
+            acl = [*CREATOR_ALL_ACL, make_acl("world", "anyone", read=True, create=True)]
+        return self.gather([lambda client: client.create_async(path, b"", acl=acl)])[0]
 
     # The end -------------------------------------------------------------------------------------
 
