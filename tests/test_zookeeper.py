@@ -296,6 +296,19 @@ def end_session(server: ZooKeeperCluster, contender: Contender) -> None:
     thief.close()
 
 
+class TestContact:
+    """What is said when there is none."""
+
+    @pytest.mark.parametrize(
+        ("url", "cause"),
+        [("zk://127.0.0.1:1", "refused"), ("zk://no-such-host.invalid", "no such host")],
+    )
+    def test_the_cause_is_named(self, url: str, cause: str) -> None:
+        with connect(url) as elector, pytest.raises(Unreachable, match=cause) as caught:
+            elector.holder("nightly")
+        assert caught.value.hint
+
+
 class TestWatching:
     """Watches follow every leader that they could see coming."""
 

@@ -12,6 +12,7 @@ held in the old one does not hold in another.
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
@@ -214,6 +215,10 @@ class Session:
                 f"{trouble.verify_message}",
                 hint="?ca= names the authority's file; the certificate must name the host",
             )
+        if trouble is None and not any(_resolves(host) for host, _ in self.target.hosts):
+            return Unreachable(
+                f"ZooKeeper at {self.target.peer}: no such host", hint="is the name right?"
+            )
         error = translate(trouble or KazooTimeoutError(), self.target.peer)
         assert isinstance(error, Unreachable)
         return error
@@ -360,6 +365,14 @@ class Session:
             self._client.close()
         except CLIENT_ERRORS as error:
             _LOG.info("closing: %s", error)
+
+
+def _resolves(host: str) -> bool:
+    # kazoo passes over names that do not, without a word.
+    try:
+        return bool(socket.getaddrinfo(host, None))
+    except OSError:
+        return False
 
 
 def _client(
