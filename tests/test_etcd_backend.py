@@ -20,8 +20,10 @@ from electctl_etcd import keys
 from electctl_etcd.lab import EtcdCluster
 from tests.etcd import EtcdHarness
 
-TTL = 2.0
+# Nobody renews in these tests unless they say so: it must outlast a busy machine.
+TTL = 30.0
 Enter = Callable[..., Candidacy]
+WATCHERS = "etcd_debugging_mvcc_watcher_total"
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +65,13 @@ def enter(backend: Backend, far: Far, election: str) -> Iterator[Enter]:
     """Make candidacies that are given up at the end."""
     with ExitStack() as exits:
 
-        def make(name: str = "a", ttl: float = TTL, through: Backend | None = None) -> Candidacy:
-            candidacy = (through or backend).candidacy(Bid(election, name, ttl, 1.0))
+        def make(
+            name: str = "a",
+            ttl: float = TTL,
+            through: Backend | None = None,
+            timeout: float = 5.0,
+        ) -> Candidacy:
+            candidacy = (through or backend).candidacy(Bid(election, name, ttl, timeout))
             exits.callback(candidacy.close)
             exits.callback(candidacy.release)
             return candidacy
@@ -104,7 +111,7 @@ def settled(candidacy: Candidacy) -> None:
         except Unreachable:
             return False
 
-    eventually("it is elected", elected, 5)
+    eventually("it is elected", elected, 10)
 
 
 def queue(
@@ -152,7 +159,7 @@ def test_one_try_where_somebody_leads_writes_nothing(store: EtcdHarness, enter: 
     assert store.counter("etcd_debugging_mvcc_put_total") == revision
 
 
-@pytest.mark.parametrize("how", ["deadline", "cancel"])
+@pytest.mark.parametrize("how", ["deadline", "cancel", "release", "close"])
 def test_giving_up_leaves_neither_key_nor_lease(
     store: EtcdHarness, enter: Enter, election: str, how: str
 ) -> None:
@@ -163,8 +170,8 @@ def test_giving_up_leaves_neither_key_nor_lease(
         assert waiter.acquire(now() + 0.5) is None
     else:
         waiting = queue(store, waiter, election, 2)
-        waiter.cancel()
-        assert waiting.result(1.0) is None
+        getattr(waiter, how)()
+        assert waiting.result(10) is None
     assert (store.leases(), store.keys(f"{election}/")) == before
 
 
@@ -204,12 +211,32 @@ def test_a_release_wakes_the_next_only(store: EtcdHarness, enter: Enter, electio
     waiting = [queue(store, waiter, election, n + 2) for n, waiter in enumerate(waiters)]
     sent = store.counter("etcd_debugging_mvcc_events_total")
     first.release()
-    grant = waiting[0].result(1.0)
+    grant = waiting[0].result(10)
     assert grant is not None
     assert grant.token is not None
     assert grant.token > token
     assert store.counter("etcd_debugging_mvcc_events_total") - sent == 1
     assert not any(other.done() for other in waiting[1:])
+
+
+@pytest.mark.parametrize("waiters", [5, 40])
+def test_the_cost_of_a_hand_over_does_not_grow_with_those_who_wait(
+    store: EtcdHarness, backend: Backend, enter: Enter, election: str, waiters: int
+) -> None:
+    """Revoking the lease and one read. No keep-alive is due while it is counted."""
+    candidacies = [enter(f"w{n}") for n in range(waiters + 1)]
+    granted(candidacies[0])
+    before = store.counter(WATCHERS)
+    waiting = []
+    for candidacy in candidacies[1:]:
+        waiting.append(acquire(candidacy))
+        eventually("it is there", lambda: len(backend.view(election).waiting) == len(waiting), 10)
+    eventually("all watch", lambda: store.counter(WATCHERS) >= before + waiters, 10)
+    sent = store.counter("grpc_server_started_total")
+    for number in range(5):
+        candidacies[number].release()
+        assert waiting[number].result(10) is not None
+    assert store.counter("grpc_server_started_total") - sent == 2 * 5
 
 
 def test_a_candidate_that_goes_from_the_middle_lets_nobody_lead(
@@ -219,30 +246,30 @@ def test_a_candidate_that_goes_from_the_middle_lets_nobody_lead(
     granted(first)
     gone, waiting = queue(store, middle, election, 2), queue(store, last, election, 3)
     middle.cancel()
-    assert gone.result(1.0) is None
+    assert gone.result(10) is None
     eventually("it has gone", lambda: len(store.keys(f"{election}/")) == 2, 5)
     assert not waiting.done()
     first.release()
-    assert waiting.result(1.0) is not None
+    assert waiting.result(10) is not None
 
 
 def test_a_lease_that_died_in_the_queue_is_replaced(
     store: EtcdHarness, enter: Enter, election: str
 ) -> None:
-    first, second, third = enter("first"), enter("second"), enter("third")
+    first, second, third = enter("first"), enter("second", ttl=3.0), enter("third")
     granted(first)
     waiting = queue(store, second, election, 2)
     lost = store.keys(f"{election}/")[1]
     behind = queue(store, third, election, 3)
     store.etcd.etcdctl("lease", "revoke", lost.rpartition("/")[2])
     # Noticed at the next keep-alive; it stands behind the third then.
-    eventually("it is back", lambda: len(store.keys(f"{election}/")) == 3, TTL)
+    eventually("it is back", lambda: len(store.keys(f"{election}/")) == 3, 10)
     assert lost not in store.keys(f"{election}/")
     first.release()
-    assert behind.result(1.0) is not None
+    assert behind.result(10) is not None
     assert not waiting.done()
     third.release()
-    assert waiting.result(1.0) is not None
+    assert waiting.result(10) is not None
 
 
 def test_a_key_that_was_deleted_in_the_queue_never_wins(
@@ -255,7 +282,7 @@ def test_a_key_that_was_deleted_in_the_queue_never_wins(
     deleted = store.keys(f"{election}/")[1]
     store.etcd.etcdctl("del", deleted)
     first.release()
-    grant = waiting.result(2.0)
+    grant = waiting.result(10)
     assert grant is not None
     (key,) = store.keys(f"{election}/")
     assert key != deleted
@@ -268,7 +295,7 @@ def test_waiting_survives_compaction(
     """The connection breaks, the history is compacted, and the predecessor goes meanwhile."""
     first = enter("first")
     granted(first)
-    second = enter("second", ttl=10.0, through=far.backend)
+    second = enter("second", through=far.backend)
     waiting = queue(store, second, election, 2)
     far.link.cut()
     with pytest.raises(Unreachable):
@@ -317,15 +344,15 @@ def test_a_renewal_finds_out_that_it_has_lost(
 
 
 def test_a_silent_server_is_unknown_within_the_time_out(enter: Enter, far: Far) -> None:
-    candidacy = enter(ttl=10.0, through=far.backend)
+    candidacy = enter(through=far.backend, timeout=1.0)
     granted(candidacy)
     far.link.swallow()
     began = now()
     with pytest.raises(Unreachable, match="in time"):
         candidacy.renew()
-    assert 0.9 < now() - began < 2.0
+    assert 0.9 < now() - began < 3.0
     far.link.forward()
-    eventually("it is renewed again", lambda: renewed(candidacy), 3)
+    eventually("it is renewed again", lambda: renewed(candidacy), 10)
 
 
 def renewed(candidacy: Candidacy) -> bool:
@@ -350,7 +377,7 @@ def test_an_eviction_is_asked_of_one_term_and_goes_with_it(
     assert store.keys(mark) == [mark]
     first.release()
     assert store.keys(mark) == []
-    assert waiting.result(1.0) is not None
+    assert waiting.result(10) is not None
 
 
 def test_a_view_shows_the_lease(backend: Backend, enter: Enter, election: str) -> None:
@@ -359,7 +386,7 @@ def test_a_view_shows_the_lease(backend: Backend, enter: Enter, election: str) -
     assert holder is not None
     assert (holder.id, holder.token, holder.ttl, holder.since) == ("a", grant.token, 7.0, None)
     assert holder.expires_in is not None
-    assert 5.0 <= holder.expires_in <= 7.0
+    assert 0.0 < holder.expires_in <= 7.0
 
 
 def test_a_value_that_is_too_large_for_etcd_is_a_usage_error(enter: Enter) -> None:

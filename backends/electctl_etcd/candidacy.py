@@ -96,6 +96,8 @@ class EtcdCandidacy(Candidacy):
         while not self._cancelled.is_set():
             try:
                 before = self._stand(self._patience(deadline))
+                if self._cancelled.is_set():
+                    break
                 if before is None:
                     return Grant(self._revision, self._sent, self._ttl)
                 if deadline is None or now() < deadline:
@@ -237,12 +239,14 @@ class EtcdCandidacy(Candidacy):
     def cancel(self) -> None:
         """See :meth:`Candidacy.cancel`."""
         self._cancelled.set()
-        self.close()
+        stream = self._stream
+        if stream is not None:
+            stream.close()
 
     def _forget(self) -> None:
         """Leave the place that we have, or had, and never come back to it."""
         with suppress(Unreachable, OutcomeUnknown):  # then it runs out: nobody keeps it alive
-            self.release()
+            self._revoke()
         self._lease = self._revision = 0
 
     # Leading -------------------------------------------------------------------------------------
@@ -298,12 +302,14 @@ class EtcdCandidacy(Candidacy):
         The native tools delete the key by a transaction first and revoke the lease then; theirs is
         shared by all that a session holds, ours is not.
         """
+        self.cancel()
+        self._revoke()
+
+    def _revoke(self) -> None:
         if self._lease:
             self._client.revoke(self._lease, self._timeout)
             self._lease = 0
 
     def close(self) -> None:
         """Free local resources."""
-        stream = self._stream
-        if stream is not None:
-            stream.close()
+        self.cancel()

@@ -63,9 +63,18 @@ class EtcdCluster(Cluster):
             make_certificates(self.certificates)
         program = find_program("etcd", _PACKAGE_SERVER)
         names = [f"etcd-{index}" for index in range(self.nodes)]
-        peers = {name: f"http://{HOST}:{self.port(f'{name}-peer')}" for name in names}
+        peers = {
+            name: f"http://{HOST}:{self.peer_port(number)}" for number, name in enumerate(names)
+        }
         for name in names:
             self.servers.append(self._member(program, name, peers))
+
+    def peer_port(self, number: int) -> int:
+        """The port at which the other members reach member ``number``.
+
+        For a subclass that puts something between them; the member listens at ``etcd-N-peer``.
+        """
+        return self.port(f"etcd-{number}-peer")
 
     def _member(self, program: str, name: str, peers: dict[str, str]) -> Server:
         port = self.port(name)
@@ -73,7 +82,8 @@ class EtcdCluster(Cluster):
         client = f"{'https' if self.tls else 'http'}://{HOST}:{port}"
         argv = [program, "--name", name, "--data-dir", str(self.home / name / "data")]
         argv += ["--listen-client-urls", client, "--advertise-client-urls", client]
-        argv += ["--listen-peer-urls", peers[name], "--initial-advertise-peer-urls", peers[name]]
+        argv += ["--listen-peer-urls", f"http://{HOST}:{self.port(f'{name}-peer')}"]
+        argv += ["--initial-advertise-peer-urls", peers[name]]
         argv += ["--initial-cluster", ",".join(f"{peer}={url}" for peer, url in peers.items())]
         argv += ["--initial-cluster-token", f"electctl-lab-{peers['etcd-0']}"]
         # Health and metrics without TLS and without a user.
