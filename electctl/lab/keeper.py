@@ -124,8 +124,10 @@ class Keeper:
         try:
             with ExitStack() as stack:
                 lab = self._start(stack)
+                # Before the maker is told: it may ask the next moment.
+                listener = stack.enter_context(control.listen(self.hold.lab))
                 self._tell_maker(lab.status())
-                remove = self._serve(lab, stack.enter_context(control.listen(self.hold.lab)))
+                remove = self._serve(lab, listener)
         except Stop:
             remove = self.fresh and not self.kept.is_set()
         except ElectctlError as error:
