@@ -20,8 +20,9 @@ demo: SERVERS := redis-server:redis-server
 demo: $(VENV)/installed servers
 	$(BIN)/python examples/demo.py
 
+# Three at a time on two cores: most tests wait for a lease to run out.
 test: $(VENV)/developed servers
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 3 --dist loadfile
 
 lint: $(VENV)/developed
 	$(BIN)/ruff format --check .
