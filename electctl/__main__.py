@@ -9,8 +9,13 @@ all commands, and a command that campaign ran has its own code.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from contextlib import suppress
+from typing import NoReturn
+
+from electctl import deferral
 
 _INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h(3head)
 _IO_ERROR = 74  # EX_IOERR
@@ -18,10 +23,17 @@ _INTERRUPTED = 130  # 128 + SIGINT
 _CLOSED_PIPE = 141  # 128 + SIGPIPE, as a shell shows a program that the signal ended
 
 
-def main() -> None:
+#: New objects after which the garbage collector looks for cycles. At the usual 700 it looks over a
+#: hundred times while modules are loaded, finds nothing, and takes a tenth of the start.
+_FEW_COLLECTIONS = 50_000
+
+
+def main() -> NoReturn:
     """The console script."""
+    gc.set_threshold(_FEW_COLLECTIONS)
+    deferral.enabled = True
     _mend_streams()
-    sys.exit(run(sys.argv[1:]))
+    _leave(run(sys.argv[1:]))
 
 
 def run(argv: list[str]) -> int:
@@ -92,8 +104,20 @@ def _mend_streams() -> None:
         getattr(sys, name).reconfigure(errors="backslashreplace")
 
 
+def _leave(code: int) -> NoReturn:
+    """End at once: to take the interpreter apart takes as long as a quarter of the start.
+
+    Nothing is left to it here: every command closes what it has opened, and threads that still
+    live are daemons, which the interpreter would stop just as abruptly.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # there is nobody left to tell
+            stream.flush()
+    os._exit(code)
+
+
 def _discard_output() -> None:
-    """The interpreter flushes stdout once more at its end, and would complain."""
+    """Whatever flushes stdout once more would complain."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -233,6 +233,9 @@ class Plugin:
     backend: str
     requires: str = ""
     lab: str | None = None
+    #: Submodules of the client library that ``backend`` imports, where its package loads more than
+    #: these need. The command line loads only these (:mod:`electctl.deferral`).
+    parts: tuple[str, ...] = ()
     #: An example URL for messages and docs.
     example: str = ""
     #: URL query options, name → what it does, checked when the URL is opened.

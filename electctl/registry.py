@@ -12,6 +12,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from electctl import deferral
 from electctl.backend import Backend, Plugin
 from electctl.errors import ConfigError, MissingDependency, UsageError
 from electctl.url import BackendURL
@@ -59,6 +60,7 @@ def open_backend(url: str | BackendURL) -> Backend:
     parsed = BackendURL.parse(url) if isinstance(url, str) else url
     found = plugin(parsed.scheme)
     parsed.check_options(found.options)
+    deferral.load_parts(found.parts)
     backend = load_part(found, found.backend)(parsed)
     if not isinstance(backend, Backend):
         raise ConfigError(f"{found.backend} is not a Backend")

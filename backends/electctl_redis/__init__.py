@@ -14,6 +14,7 @@ PLUGIN = Plugin(
     backend="electctl_redis.backend:RedisBackend",
     requires="redis",
     lab="electctl_redis.lab:cluster",
+    parts=("redis.exceptions", "redis.connection"),
     example="redis://127.0.0.1:6379/0",
     options={
         "ca": "rediss: file of the authority that signed the server's certificate",

@@ -93,7 +93,7 @@ def _stream(host: str, port: int, tls: Tls | None, timeout: float) -> _Stream:
         arguments |= tls.arguments()
     # Announcing the library's name would cost two round trips for each connection, and finding it
     # out a millisecond. How to leave it out differs between versions.
-    if hasattr(redis, "DriverInfo"):
+    if hasattr(redis.connection, "DriverInfo"):
         arguments["driver_info"] = None
     kind: Any = redis.connection.Connection if tls is None else redis.connection.SSLConnection
     stream: Any = kind(**arguments)
