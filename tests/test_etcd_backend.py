@@ -13,7 +13,7 @@ import pytest
 from electctl.backend import Backend, Bid, Candidacy, Grant, View, Watch
 from electctl.clock import now
 from electctl.elector import connect
-from electctl.errors import ElectctlError, LeadershipLost, Unreachable, UsageError
+from electctl.errors import DuplicateId, ElectctlError, LeadershipLost, Unreachable, UsageError
 from electctl.lab.proxy import Proxy
 from electctl.testing.stage import eventually
 from electctl_etcd import keys
@@ -312,6 +312,32 @@ def compact(store: EtcdHarness) -> None:
     status = store.etcd.etcdctl("get", "unrelated", "--write-out=fields")
     revision = next(line for line in status.splitlines() if line.startswith('"Revision"'))
     store.etcd.etcdctl("compaction", revision.rpartition(" ")[2])
+
+
+def test_the_same_id_elsewhere_is_refused_once_it_shows_life(
+    store: EtcdHarness, enter: Enter, election: str
+) -> None:
+    leader, first, second = enter("twin", ttl=6.0), enter("other"), enter("twin", ttl=6.0)
+    granted(leader)
+    patient = queue(store, first, election, 2)
+    refused = queue(store, second, election, 3)
+    pause = threading.Event()
+    while not refused.done():
+        leader.renew()
+        pause.wait(0.5)
+    with pytest.raises(DuplicateId):
+        refused.result(0)
+    assert not patient.done()
+    assert leader.renew().ttl == 6.0
+
+
+def test_a_crashed_predecessor_of_the_same_id_is_waited_out(enter: Enter, election: str) -> None:
+    crashed = granted(enter("phoenix", ttl=4.0))
+    grant = acquire(enter("phoenix", ttl=4.0)).result(20)
+    assert grant is not None
+    assert grant.token is not None
+    assert crashed.token is not None
+    assert grant.token > crashed.token
 
 
 # Leading -----------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from electctl.errors import LeadershipLost, OutcomeUnknown, Unreachable
 from electctl_etcd import checkpoint, keys, requests
 from electctl_etcd.client import REQUEST_TIMEOUT, Client, Stream
 from electctl_etcd.rpc import Compacted, WatchBroken
+from electctl_etcd.twins import Twins
 
 # A request within acquire gets at least this, however near its deadline is.
 _SHORTEST_REQUEST = 0.5
@@ -74,6 +75,7 @@ class EtcdCandidacy(Candidacy):
         self._notes = notes
         self._prefix = keys.prefix(bid.election)
         self._timeout = min(bid.request_timeout, REQUEST_TIMEOUT)
+        self._twins = Twins(client, bid.election, bid.candidate)
         self._lease = 0
         self._key = b""
         #: The create revision of our key, which is our token; 0 while we are not in the queue.
@@ -89,7 +91,10 @@ class EtcdCandidacy(Candidacy):
     # Waiting -------------------------------------------------------------------------------------
 
     def acquire(self, deadline: float | None) -> Grant | None:
-        """See :meth:`Candidacy.acquire`. Enters with a fresh lease if the place was lost."""
+        """See :meth:`Candidacy.acquire`. Enters with a fresh lease if the place was lost.
+
+        DuplicateId comes from those who wait, when a twin before them has shown that it is alive.
+        """
         only_once = deadline is not None and deadline <= now()
         if only_once and not self._revision and self._somebody_is_there():
             return None
@@ -217,6 +222,7 @@ class EtcdCandidacy(Candidacy):
                     return
                 if now() >= due:
                     self._keep_place(self._patience(deadline))
+                    self._twins.check(self._revision, self._patience(deadline))
         except Compacted:
             return
         except WatchBroken:
