@@ -9,6 +9,7 @@ all commands, and a command that campaign ran has its own code.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -50,7 +51,7 @@ def run(argv: list[str]) -> int:
     except OSError as error:
         # What a command expects it has mapped; this is a full disk under stdout and the like.
         _discard_output()
-        return _complain(f"{error.strerror}{_of_file(error)}", "is there space left?", _IO_ERROR)
+        return _complain(f"{error.strerror}{_of_file(error)}", _cure(error), _IO_ERROR)
 
 
 def _run(argv: list[str]) -> int:
@@ -94,6 +95,16 @@ def _complain(message: str, hint: str | None, code: int) -> int:
 
 def _of_file(error: OSError) -> str:
     return "" if error.filename is None else f": {error.filename}"
+
+
+def _cure(error: OSError) -> str:
+    match error.errno:
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return "does it belong to another user?"
+        case errno.EMFILE | errno.ENFILE:
+            return "ulimit -n raises the number of open files"
+        case _:
+            return "is there space left?"
 
 
 def _mend_streams() -> None:

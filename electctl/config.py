@@ -109,7 +109,7 @@ class Settings:
             raise UsageError(
                 "no backend is named",
                 hint="-b redis://127.0.0.1:6379/0, or ELECTCTL_BACKEND, or backend: in "
-                "electctl.yaml",
+                "electctl.yaml; electctl lab up redis starts one to try things on",
             )
         return [_parse_url(text, where) for text, where in urls]
 
@@ -157,14 +157,27 @@ def _find(named: str | None) -> Path | None:
     if named is not None:
         return Path(named)
     here = Path(_FILE)
-    if here.exists():
+    if _is_there(here):
         _check_owner(here)
         return here
     base = os.environ.get("XDG_CONFIG_HOME") or ""
-    # The XDG base directory specification: a relative path is to be ignored.
-    home = Path(base) if base.startswith("/") else Path("~/.config").expanduser()
+    try:
+        # The XDG base directory specification: a relative path is to be ignored.
+        home = Path(base) if base.startswith("/") else Path.home() / ".config"
+    except RuntimeError:  # no HOME, and a user that is in no passwd file: a container
+        return None
     users = home / "electctl" / _FILE
-    return users if users.exists() else None
+    return users if _is_there(users) else None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # the caller's directory, or HOME, is another user's
+        raise ConfigError(
+            f"config file {path} cannot be looked for: {error.strerror}",
+            hint="-c /dev/null uses none; or call electctl where you may read",
+        ) from None
 
 
 def _check_owner(path: Path) -> None:

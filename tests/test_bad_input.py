@@ -182,9 +182,27 @@ CONFIGS = [
         env={"ELECTCTL_CONFIG": "none.yaml"},
     ),
     Bad(
+        ("holders", "a"),
+        78,
+        "cannot be looked for: File name too long",
+        "-c /dev/null",
+        env={"XDG_CONFIG_HOME": "/" + "x" * 256},
+    ),
+    Bad(
         ("holders", "a"), 78, "electctl.yaml:1: unknown key 'x'", "knows", {"electctl.yaml": "x: 1"}
     ),
     config("grace: 10s\nttl: 10s", "unsafe", "--grace", "campaign", "a", *WITH, "-c", "c.yaml"),
+]
+
+LABS = [
+    Bad(
+        ("lab", "up", "redis"),
+        78,
+        "cannot be used for a lab",
+        "STATE",
+        env={"ELECTCTL_STATE": place},
+    )
+    for place in ("/proc/no", "/dev/null")
 ]
 
 RECORDS = [
@@ -203,7 +221,7 @@ RECORDS = [
     Bad(("watch", "a", *WITH, "--record", "no/r"), 2, "cannot be written: No such", "right"),
 ]
 
-ALL = [*COMMAND_LINES, *URLS, *CONFIGS, *RECORDS]
+ALL = [*COMMAND_LINES, *URLS, *CONFIGS, *LABS, *RECORDS]
 
 
 def test_there_are_enough_of_them() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from electctl.cli.render import error_lines
 from electctl.config import ElectionSettings, Settings
 from electctl.errors import ConfigError, UsageError
+from electctl.lab.state import LabDir
 
 URL = "redis://127.0.0.1:6379/0"
 OTHER = "redis://127.0.0.2:6379/1"
@@ -127,6 +130,20 @@ def test_which_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("XDG_CONFIG_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Settings.load().path is None
+
+
+def test_a_user_without_a_home_has_no_config_and_no_labs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a number which is in no passwd file."""
+
+    def nobody(uid: int) -> NoReturn:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "ELECTCTL_STATE"):
+        monkeypatch.delenv(name, raising=False)
+    assert Settings.load().path is None
+    with pytest.raises(ConfigError, match="no home directory"):
+        LabDir.named("redis")
 
 
 def test_a_file_here_that_anybody_can_write_is_not_used_unasked() -> None:

@@ -28,12 +28,21 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z")
 
 
 def state_dir() -> Path:
-    """$ELECTCTL_STATE, or electctl in $XDG_STATE_HOME, or ~/.local/state/electctl."""
+    """$ELECTCTL_STATE, or electctl in $XDG_STATE_HOME, or ~/.local/state/electctl.
+
+    Raises ConfigError where there is no home directory either.
+    """
     if named := os.environ.get("ELECTCTL_STATE"):
         return Path(named).absolute()
     base = os.environ.get("XDG_STATE_HOME", "")
-    # The XDG specification has relative paths ignored.
-    root = Path(base) if base.startswith("/") else Path.home() / ".local" / "state"
+    try:
+        # The XDG specification has relative paths ignored.
+        root = Path(base) if base.startswith("/") else Path.home() / ".local" / "state"
+    except RuntimeError:
+        raise ConfigError(
+            "there is no home directory to keep state in",
+            hint="set HOME, or ELECTCTL_STATE to a directory of your own",
+        ) from None
     return root / "electctl"
 
 
@@ -108,15 +117,17 @@ class LabDir:
         """Take the lab's lock; None if somebody has it. Makes the directory where there is none."""
         while True:
             try:
-                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                # Apart from the rest: where this finds no place, it never will.
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise self._unusable(error) from error
+            try:
+                self.path.mkdir(mode=0o700, exist_ok=True)
                 fd = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             except FileNotFoundError:
                 continue  # removed by the holder between the two calls
             except OSError as error:
-                raise ConfigError(
-                    f"{self.path} cannot be used for a lab: {error.strerror}",
-                    hint="ELECTCTL_STATE names another directory for state",
-                ) from error
+                raise self._unusable(error) from error
             held = Hold(self, fd)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -126,6 +137,12 @@ class LabDir:
             if held.is_current():
                 return held
             held.release()
+
+    def _unusable(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"{self.path} cannot be used for a lab: {error.strerror}",
+            hint="ELECTCTL_STATE names another directory for state",
+        )
 
     def is_held(self) -> bool:
         """Whether somebody has the lock now. Changes nothing."""
