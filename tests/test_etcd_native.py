@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from electctl.testing.stage import Stage, eventually
+from electctl_etcd.elector import EtcdBackend
 from electctl_etcd.lab import EtcdCluster
 from tests.etcd import EtcdHarness, Native
 
@@ -115,10 +116,10 @@ def test_a_nested_name_is_no_candidate_of_ours_and_is_noted(
         assert lock.line(5)
         leadership = stage.lead("a")
         assert stage.elector.candidates(stage.election) == ()
-        backend = leadership.backend
-        notes = vars(backend)["notes"]
-        assert len(notes) == 1
-        assert f"{stage.election}/nested/" in notes[0]
+        for backend in (leadership.backend, stage.elector.backend):
+            assert isinstance(backend, EtcdBackend)
+            (note,) = backend.notes
+            assert f"{stage.election}/nested/" in note
         # Also when it comes between two of ours in the queue.
         with Native(harness.etcd, "lock", f"{stage.election}/between") as between:
             assert between.line(5)

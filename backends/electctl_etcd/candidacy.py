@@ -67,9 +67,9 @@ class Look:
 
 
 class EtcdCandidacy(Candidacy):
-    """See the module. ``notes`` holds remarks for people, each once."""
+    """See the module. ``notes`` takes remarks for people."""
 
-    def __init__(self, client: Client, bid: Bid, notes: list[str]) -> None:
+    def __init__(self, client: Client, bid: Bid, notes: set[str]) -> None:
         self._client = client
         self._bid = bid
         self._notes = notes
@@ -187,20 +187,12 @@ class EtcdCandidacy(Candidacy):
         leave the queue before ours, and none can come.
         """
         while found is not None and not keys.is_candidate(found.key, self._prefix):
-            self._note_nested(found.key)
+            self._notes.add(keys.nested_note(found.key, self._bid.election))
             operation = requests.newest(self._prefix, 1, below=found.create_revision)
             answer = self._client.call("kv.Range", operation.request_range, timeout)
             found = answer.kvs[0] if answer.kvs else None
             revision = answer.header.revision
         return None if found is None else Predecessor(found.key, revision)
-
-    def _note_nested(self, key: bytes) -> None:
-        note = (
-            f"the key {keys.decode_id(key)!r} lies within election {self._bid.election!r}: native "
-            "tools take it for a candidate of this election, electctl does not"
-        )
-        if note not in self._notes:
-            self._notes.append(note)
 
     def _wait_for(self, before: Predecessor, deadline: float | None) -> None:
         """Return when the predecessor may have gone, at the deadline, or when cancelled.

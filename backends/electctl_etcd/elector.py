@@ -42,7 +42,7 @@ class EtcdBackend(Backend):
                 f"an {url.scheme} URL has no path",
                 hint="the election's name is the key prefix; give it to the command",
             )
-        self.notes: list[str] = []
+        self.notes: set[str] = set()
         self._client = Client(
             tuple(
                 f"[{host}]:{port or DEFAULT_PORT}"
@@ -81,6 +81,7 @@ class EtcdBackend(Backend):
         start = keys.prefix(election)
         roster = Roster(start)
         roster.reset(self._client.call("kv.Range", requests.everything(start), REQUEST_TIMEOUT))
+        self.notes.update(keys.nested_note(key, election) for key in roster.nested)
         return roster
 
     def watch(self, election: str) -> Watch:

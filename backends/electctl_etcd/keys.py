@@ -75,6 +75,14 @@ def is_candidate(key: bytes, start: bytes) -> bool:
     return key.startswith(start) and _HEX.match(key, len(start)) is not None
 
 
+def nested_note(key: bytes, election: str) -> str:
+    """What people should know of a key that is among the candidates and is none of ours."""
+    return (
+        f"the key {decode_id(key)!r} lies within election {election!r}: native tools take it for a "
+        "candidate of this election, electctl does not"
+    )
+
+
 def eviction_key(election: str) -> bytes:
     """Where the request to stop is left. It names one term."""
     return f"{ROOT}/{quote(check_election(election), safe='')}/evict".encode()

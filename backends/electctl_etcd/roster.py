@@ -25,10 +25,13 @@ class Roster:
         self._standing: dict[bytes, Any] = {}
         #: The store's revision that this is the state of.
         self.revision = 0
+        #: Keys of nested names that the snapshot had among the candidates.
+        self.nested: tuple[bytes, ...] = ()
 
     def reset(self, answer: Any) -> View:
         """Take a whole range over the prefix for the state, and return it as a view."""
         self._standing = {kv.key: kv for kv in answer.kvs if keys.is_candidate(kv.key, self._start)}
+        self.nested = tuple(kv.key for kv in answer.kvs if kv.key not in self._standing)
         self.revision = answer.header.revision
         return self.view()
 
