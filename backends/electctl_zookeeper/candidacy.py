@@ -211,7 +211,7 @@ class ZooKeeperCandidacy(Candidacy):
                 return None
             place.token = mark.czxid
         contenders = names.in_order(children)
-        if names.tied(contenders):
+        if names.overflowed(contenders):
             return self._ahead_by_czxid(session, place, contenders)
         return [one.name for one in takewhile(lambda one: one.name != place.name, contenders)]
 

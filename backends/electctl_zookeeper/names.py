@@ -1,8 +1,10 @@
 """Where an election lives in ZooKeeper's tree, and who contends for it in which order.
 
-What this does not guarantee: an order after the sequence counter has come to its end. A parent
-znode counts its children in a signed 32-bit number; where two of them got the same number their
-czxid must decide (:func:`tied`).
+What this does not guarantee: an order by name once the sequence counter has come to its end. A
+parent znode counts its children in a signed 32-bit number. Beyond 2147483647 ZooKeeper 3.8 gives
+that number again and again, and negative ones to requests that come close together
+(``PrepRequestProcessor`` counts on, ``DataTree.createNode`` keeps the greater number). From there
+on only their czxid tells who came first (:func:`overflowed`).
 
 An election's name is its path, so that kazoo's ``Election(client, "/nightly")`` and our ``nightly``
 are one election, and so are ``/jobs/nightly`` and ``jobs/nightly``. A name that is no legal path of
@@ -19,6 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
 
+LAST_NUMBER = (1 << 31) - 1
 OWN_ROOT = ".electctl"
 #: Names of the first segment that are ZooKeeper's own where there is no chroot.
 _SYSTEM_ROOT = "zookeeper"
@@ -61,21 +64,14 @@ def contender(name: str) -> Contender | None:
 
 
 def in_order(names: Iterable[str]) -> list[Contender]:
-    """The contenders among a znode's children, the leader first.
-
-    By sequence number; where they lie more than 2³¹ apart, the counter has overflowed in between
-    and the negative ones are the later ones.
-    """
-    found = [one for one in map(contender, names) if one is not None]
-    numbers = [one.sequence for one in found]
-    if numbers and max(numbers) - min(numbers) >= 1 << 31:
-        return sorted(found, key=lambda one: one.sequence % (1 << 32))
+    """The contenders among a znode's children by sequence number, the leader first."""
+    found = (one for one in map(contender, names) if one is not None)
     return sorted(found, key=lambda one: one.sequence)
 
 
-def tied(contenders: list[Contender]) -> bool:
-    """Whether two have the same number: the counter has come to its end."""
-    return len({one.sequence for one in contenders}) < len(contenders)
+def overflowed(contenders: Iterable[Contender]) -> bool:
+    """Whether the counter has come to its end, so that the numbers say nothing of the order."""
+    return any(not 0 <= one.sequence < LAST_NUMBER for one in contenders)
 
 
 @dataclass(frozen=True, slots=True)
