@@ -2,16 +2,23 @@
 
 Each round starts two real ``electctl campaign`` processes on one election, with a command that
 appends a line every 5 ms, does something bad to the first, and reads the file afterwards. Nothing
-that electctl says of itself is used but its exit code.
+that electctl says of itself is used but its exit code. ``--tool etcdctl`` puts ``etcdctl lock`` in
+its place, as a yardstick; it does not stop its command, and rounds that ask for that are left out.
 
 What a round measures, in milliseconds:
 
 - ``gap``: from the first command's last line to the second's first (negative: two leaders);
-- ``before end``: from the first command's last line to the end of its lease in the store, as the
-  store last reported it;
+- ``before end``: from the first command's last line to the end of its lease in the store: what the
+  store last said of it or, where it tells no end (ZooKeeper), the last moment at which it was
+  asked and still had the first for its leader. So the true margin is at least this;
 - ``takeover``: from the fault to the second command's first line.
 
     python -m benchmarks.outside --scheme redis --rounds 20
+    python -m benchmarks.outside --scheme etcd --tool etcdctl --rounds 1
+
+Some faults are done to the store itself; these rounds are played alone. What they do not show:
+ZooKeeper's own leader cut off, after which the rest of the ensemble takes half a minute and more to
+elect another where links swallow and do not refuse.
 """
 
 from __future__ import annotations
@@ -25,21 +32,49 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import electctl
+from benchmarks.stores import (
+    TTL,
+    Address,
+    SeparableEtcd,
+    SeparableZooKeeper,
+    cluster_of,
+)
 from electctl.clock import now
 from electctl.errors import ElectctlError
-from electctl.lab.cluster import Cluster, make_cluster
+from electctl.lab.cluster import Cluster
 from electctl.lab.proxy import Proxy
 
 WRITER = Path(__file__).with_name("writer.py")
 COMMANDS = ("plain", "stubborn", "forked")
 DEADLINE = 60.0
+
+
+def electctl_argv(
+    cluster: Cluster, addresses: Sequence[Address], election: str, name: str, ttl: float
+) -> list[str]:
+    """``electctl campaign``, up to its command."""
+    return [
+        *(sys.executable, "-m", "electctl", "campaign", election),
+        *("-b", cluster.url_for(addresses), "--id", name, "--ttl", f"{ttl:g}s", "--"),
+    ]
+
+
+def etcdctl_argv(
+    cluster: Cluster, addresses: Sequence[Address], election: str, name: str, ttl: float
+) -> list[str]:
+    """``etcdctl lock``, up to its command; it has no names."""
+    assert isinstance(cluster, SeparableEtcd)
+    return [*cluster.etcdctl_at(addresses), "lock", f"--ttl={ttl:g}", election, "--"]
+
+
+TOOLS = {"electctl": electctl_argv, "etcdctl": etcdctl_argv}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +90,17 @@ class Round:
 
 
 class Campaign:
-    """One ``electctl campaign`` process with a writer under it."""
+    """One process of a tool with a writer under it."""
 
-    def __init__(self, url: str, election: str, name: str, command: str, ttl: float, home: Path):
+    def __init__(self, argv: list[str], election: str, name: str, command: str, home: Path):
         self.name = name
         self.log = home / f"{election}-{name}.log"
         self.lines = home / f"{election}.lines"
+        #: All processes that were ever seen under it.
+        self.known: set[int] = set()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "electctl", "campaign", election),
-                    *("-b", url, "--id", name, "--ttl", f"{ttl}s", "--"),
-                    *(sys.executable, "-I", "-S", WRITER, command, self.lines, name),
-                ],
+                [*argv, sys.executable, "-I", "-S", WRITER, command, self.lines, name],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -87,11 +120,14 @@ class Campaign:
 
     def tree(self) -> list[int]:
         """This process and all its descendants."""
-        return [self.process.pid, *descendants(self.process.pid)]
+        found = [self.process.pid, *descendants(self.process.pid)]
+        self.known.update(found)
+        return found
 
     def end(self) -> None:
-        """Leave nothing behind."""
-        for pid in self.tree():
+        """Leave nothing behind, also of what has lost its parent."""
+        self.tree()
+        for pid in self.known:
             send(pid, signal.SIGKILL)
         self.process.wait()
 
@@ -133,14 +169,17 @@ def until(condition: Callable[[], bool], what: str, seconds: float = DEADLINE) -
 
 
 class LeaseEnd(threading.Thread):
-    """Follows when the store will end the lease of one candidate, as the store itself says."""
+    """Follows when the store will end the leadership that it has now, as the store itself says."""
 
-    def __init__(self, url: str, election: str, candidate: str):
+    def __init__(self, url: str, election: str):
         super().__init__(daemon=True)
         self.elector = electctl.connect(url)
         self.election = election
-        self.candidate = candidate
-        self.last: float | None = None
+        holder = self.elector.holder(election)
+        if holder is None:
+            raise LookupError(f"nobody leads {election}")
+        self.key = holder.key
+        self.last = 0.0
         self.stop = threading.Event()
         self.start()
 
@@ -151,12 +190,13 @@ class LeaseEnd(threading.Thread):
                 holder = self.elector.holder(self.election)
             except ElectctlError:
                 continue
-            if holder and holder.id == self.candidate and holder.expires_in is not None:
+            if holder and holder.key == self.key:
                 # Counted from before the question: the lease ends no earlier than this says.
-                self.last = asked + holder.expires_in
+                # etcd drops the fractions of a second, so an earlier answer can be the nearer one.
+                self.last = max(self.last, asked + (holder.expires_in or 0.0))
 
-    def end(self) -> float | None:
-        """Stop following; the last end that was reported, on electctl's clock."""
+    def end(self) -> float:
+        """Stop following; the latest end that is certain, on electctl's clock."""
         self.stop.set()
         self.join()
         self.elector.close()
@@ -173,6 +213,8 @@ class Scene:
     first: Campaign
     cluster: Cluster
     links: list[Proxy]
+    #: The member that the first campaign is connected to, where that is one alone.
+    far: int | None
 
 
 @contextmanager
@@ -224,6 +266,19 @@ def terminated(scene: Scene) -> Iterator[None]:
     yield
 
 
+@contextmanager
+def cut_off(scene: Scene) -> Iterator[None]:
+    """The member that the first campaign is connected to loses all its peers, not its clients."""
+    assert isinstance(scene.cluster, SeparableEtcd | SeparableZooKeeper)
+    assert scene.far is not None
+    scene.cluster.ways.separate(scene.far)
+    try:
+        yield
+    finally:
+        scene.cluster.ways.heal()
+        until(scene.cluster.settled, "the member does not join again")
+
+
 FAULTS = {
     "kill-tree": kill_tree,
     "kill-electctl": kill_electctl,
@@ -231,45 +286,82 @@ FAULTS = {
     "store-gone": store_gone,
     "swallowed": swallowed,
     "sigterm": terminated,
+    "cut-off": cut_off,
+    "cut-off-leader": cut_off,
 }
+#: Done to the store: no other round can be played on it at the same time.
+ALONE = ("store-gone", "cut-off", "cut-off-leader")
+#: After these the first campaign ends by itself.
+ENDS = ("stop-electctl", "swallowed", *ALONE, "sigterm")
+#: What a tool that does not stop its command cannot come through.
+NEED_STOPPING = ("store-gone", "sigterm")
+
+
+def faults_of(scheme: str, nodes: int, tool: str = "electctl") -> list[str]:
+    """The faults that can be played."""
+    impossible = set(NEED_STOPPING) if tool != "electctl" else set()
+    if scheme not in ("etcd", "zk") or nodes == 1:
+        impossible |= {"cut-off", "cut-off-leader"}
+    if scheme == "zk":
+        impossible.add("cut-off-leader")
+    return [fault for fault in FAULTS if fault not in impossible]
+
+
+def far_member(fault: str, cluster: Cluster) -> int | None:
+    """The member that the first campaign is connected to; None for all of them."""
+    if not fault.startswith("cut-off"):
+        return None
+    assert isinstance(cluster, SeparableEtcd | SeparableZooKeeper)
+    leading = cluster.leading()
+    return leading if fault == "cut-off-leader" else (leading + 1) % cluster.nodes
 
 
 def one_round(
-    scheme: str, fault: str, command: str, ttl: float, home: Path, cluster: Cluster | None = None
+    cluster: Cluster, fault: str, command: str, ttl: float, home: Path, tool: str = "electctl"
 ) -> Round:
     """Play one round. Raises TimeoutError if the second campaign never leads."""
     election = f"outside-{fault}-{command}-{os.urandom(4).hex()}"
+    far = far_member(fault, cluster)
+    servers = list(enumerate(cluster.entrances))
+    near = [server.address for number, server in servers if number != far]
     with ExitStack() as stack:
-        if cluster is None or fault == "store-gone":
-            cluster = stack.enter_context(make_cluster(scheme, home / election))
-        links = [stack.enter_context(Proxy(server.address)) for server in cluster.entrances]
-        through_links = cluster.url_for([link.address for link in links])
-        first = Campaign(through_links, election, "first", command, ttl, home)
-        stack.callback(first.end)
+        links = [
+            stack.enter_context(Proxy(server.address))
+            for number, server in servers
+            if far in (None, number)
+        ]
+
+        def start(name: str, addresses: list[Address]) -> Campaign:
+            argv = TOOLS[tool](cluster, addresses, election, name, ttl)
+            campaign = Campaign(argv, election, name, command, home)
+            stack.callback(campaign.end)
+            return campaign
+
+        first = start("first", [link.address for link in links])
         first.wait_writing()
-        second = Campaign(cluster.url, election, "second", command, ttl, home)
-        stack.callback(second.end)
-        elector = stack.enter_context(electctl.connect(cluster.url))
-        until(lambda: "second" in elector.candidates(election), "the second does not wait")
-        lease_end = LeaseEnd(cluster.url, election, "first")
-        until(lambda: lease_end.last is not None, "the store does not tell the lease's end")
+        second = start("second", near)
+        elector = stack.enter_context(electctl.connect(cluster.url_for(near)))
+        until(lambda: len(elector.candidates(election)) == 1, "the second does not wait")
+        lease_end = LeaseEnd(cluster.url_for(near), election)
+        until(lambda: lease_end.last > 0, "the store does not tell who leads")
         # At any moment between two renewals, which nobody controls.
         time.sleep(int.from_bytes(os.urandom(1)) / 256 * ttl / 3)
+        first.tree()
         at = now()
-        with FAULTS[fault](Scene(first, cluster, links)):
+        with FAULTS[fault](Scene(first, cluster, links, far)):
             second.wait_writing()
             lease_ends_at = lease_end.end()
             # Whatever the first still writes is written by now, or shows within this time.
             time.sleep(0.3)
-        if fault in ("stop-electctl", "swallowed", "sigterm", "store-gone"):
+        if tool == "electctl" and fault in ENDS:
             first.process.wait(DEADLINE)
         last, begin = max(first.times()), min(second.times())
-        timed = fault not in ("sigterm", "store-gone") and lease_ends_at is not None
+        timed = fault not in ("sigterm", "store-gone")
         return Round(
             fault,
             command,
             gap=(begin - last) * 1e3,
-            before_end=(lease_ends_at - last) * 1e3 if timed and lease_ends_at else None,
+            before_end=(lease_ends_at - last) * 1e3 if timed else None,
             takeover=(begin - at) * 1e3,
             exit_code=first.process.poll(),
         )
@@ -280,33 +372,39 @@ def main() -> int:
     parser.add_argument("--scheme", default="redis")
     parser.add_argument("--nodes", type=int)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--ttl", type=float, default=2.0)
-    parser.add_argument("--faults", nargs="+", choices=FAULTS, default=list(FAULTS))
+    parser.add_argument("--ttl", type=float)
+    parser.add_argument("--faults", nargs="+", choices=FAULTS)
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
+    parser.add_argument("--tool", choices=TOOLS, default="electctl")
     parser.add_argument("--at-once", type=int, default=3, help="rounds played at the same time")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    cases = [(f, c) for _ in range(args.rounds) for f in args.faults for c in args.commands]
+    ttl = args.ttl or TTL[args.scheme]
+    rounds = []
     with (
         tempfile.TemporaryDirectory(prefix="electctl-outside-") as directory,
-        make_cluster(args.scheme, Path(directory, "shared"), args.nodes) as cluster,
-        ThreadPoolExecutor(args.at_once) as pool,
+        cluster_of(args.scheme, Path(directory, "store"), args.nodes) as cluster,
     ):
+        faults = args.faults or faults_of(args.scheme, cluster.nodes, args.tool)
+        cases = [(f, c) for _ in range(args.rounds) for f in faults for c in args.commands]
 
-        def play(case: tuple[str, str]) -> Round:
-            return one_round(args.scheme, *case, args.ttl, Path(directory), cluster)
-
-        rounds = []
-        for done in pool.map(play, cases):
-            rounds.append(done)
+        def play(case: tuple[str, str]) -> None:
+            rounds.append(one_round(cluster, *case, ttl, Path(directory), args.tool))
             if not args.json:
                 print(f"\r{len(rounds)} of {len(cases)} rounds", end="", file=sys.stderr)
+
+        with ThreadPoolExecutor(args.at_once) as pool:
+            list(pool.map(play, [case for case in cases if case[0] not in ALONE]))
+        for case in cases:
+            if case[0] in ALONE:
+                play(case)
     print(file=sys.stderr)
     if args.json:
         print(json.dumps([asdict(done) for done in rounds], indent=1))
     else:
-        show(rounds, args.ttl)
-    return 0 if all(done.gap > 0 for done in rounds) else 1
+        print(f"{args.tool} on {args.scheme} × {cluster.nodes}")
+        show(rounds, ttl)
+    return 0 if args.tool != "electctl" or all(done.gap > 0 for done in rounds) else 1
 
 
 def show(rounds: list[Round], ttl: float) -> None:

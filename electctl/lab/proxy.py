@@ -326,6 +326,10 @@ class Proxy:
         """
         self._do(self._arm(lose_reply_to=marker))
 
+    def adopt(self, client: socket.socket) -> None:
+        """Carry a connection that somebody else accepted. Closes it while new ones are refused."""
+        self._do(self._adopt(client))
+
     @property
     def counters(self) -> Counters:
         """What it has done so far; still there when it is closed."""
@@ -404,6 +408,15 @@ class Proxy:
             client, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
+        self._carry(client)
+
+    async def _adopt(self, client: socket.socket) -> None:
+        if self._listening is None:
+            client.close()
+        else:
+            self._carry(client)
+
+    def _carry(self, client: socket.socket) -> None:
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.accepted += 1

@@ -1,0 +1,130 @@
+"""Links between the members of a cluster that can be broken one pair at a time.
+
+What this does not guarantee: anything outside Linux, where nobody tells which process holds the far
+end of a connection; there a :class:`Gate` lets nobody in.
+
+Where each member can be told its own address of every other, a plain proxy for each pair is enough
+(ZooKeeper). etcd has one address a member, the same for all, because a member's id is made of it:
+there a gate stands in front of each member and sorts what it accepts by who calls.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from electctl.lab.ports import HOST
+from electctl.lab.proxy import Proxy
+
+_BACKLOG = 128
+
+
+class Ways:
+    """Proxies by (from, to), the numbers of two members."""
+
+    def __init__(self) -> None:
+        self._proxies: dict[tuple[int, int], list[Proxy]] = {}
+
+    def add(self, caller: int, called: int, target: tuple[str, int]) -> Proxy:
+        """A new proxy on the way of that pair."""
+        proxy = Proxy(target)
+        self._proxies.setdefault((caller, called), []).append(proxy)
+        return proxy
+
+    def separate(self, member: int) -> None:
+        """From now on nothing passes between that member and any other, either way."""
+        for pair, proxies in self._proxies.items():
+            if member in pair:
+                for proxy in proxies:
+                    proxy.swallow()
+
+    def heal(self) -> None:
+        """Let everything pass again; connections that lost bytes are reset."""
+        for proxies in self._proxies.values():
+            for proxy in proxies:
+                proxy.forward()
+
+    def close(self) -> None:
+        """Break all connections and end. Idempotent."""
+        for proxies in self._proxies.values():
+            for proxy in proxies:
+                proxy.close()
+
+
+class Gate:
+    """Accepts at ``port`` of loopback and hands each connection to the proxy of its caller.
+
+    ``ways`` has the proxy of each caller, ``pids`` tells their processes. Who is none of them is
+    hung up on. Raises OSError if the port is taken.
+    """
+
+    def __init__(
+        self, port: int, ways: Mapping[int, Proxy], pids: Callable[[], Mapping[int, int]]
+    ) -> None:
+        self._ways = ways
+        self._pids = pids
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind((HOST, port))
+        self._listener.listen(_BACKLOG)
+        self._thread = threading.Thread(target=self._serve, name=f"gate-{port}", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except ConnectionAbortedError:
+                continue
+            except OSError:
+                return  # closed
+            caller = self._caller(client)
+            if caller is None:
+                client.close()
+            else:
+                self._ways[caller].adopt(client)
+
+    def _caller(self, client: socket.socket) -> int | None:
+        """Which member's process holds the far end."""
+        try:
+            link = f"socket:[{_inode(client.getpeername(), client.getsockname())}]"
+        except OSError:
+            return None  # it has hung up already
+        for number, pid in self._pids().items():
+            if link in _links(pid):
+                return number
+        return None
+
+    def close(self) -> None:
+        """Let nobody in any more. Idempotent."""
+        try:
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept
+        except OSError:
+            return
+        self._thread.join()
+        self._listener.close()
+
+
+def _inode(local: tuple[str, int], remote: tuple[str, int]) -> str:
+    """The inode of the socket between two loopback addresses (proc(5), /proc/net/tcp)."""
+    wanted = [f":{port:04X}" for _, port in (local, remote)]
+    with Path("/proc/net/tcp").open() as table:
+        for line in table:
+            fields = line.split()
+            if fields[1].endswith(wanted[0]) and fields[2].endswith(wanted[1]):
+                return fields[9]
+    return ""
+
+
+def _links(pid: int) -> set[str]:
+    """What the descriptors of a process are; empty if it is gone."""
+    found = set()
+    try:
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            found.add(os.readlink(entry.path))
+    except OSError:
+        return found  # it, or one of its descriptors, went meanwhile
+    return found
