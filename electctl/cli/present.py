@@ -1,6 +1,6 @@
 """How a stream of sightings is shown: a live table, lines for people, JSON lines.
 
-What this does not guarantee: that a table shows every change; lines and JSON do.
+What this does not guarantee: that whoever reads the lines keeps up with them.
 """
 
 from __future__ import annotations
@@ -10,17 +10,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from electctl.cli import render
-from electctl.clock import now, timestamp
+from electctl.clock import timestamp
 
 if TYPE_CHECKING:
-    from rich.live import Live
-    from rich.table import Table
-
     from electctl.cli.frame import Frame
     from electctl.observe import Change
     from electctl.watch import Sighting, Target
-
-_TICK = 0.5
 
 
 class Presenter(Protocol):
@@ -50,7 +45,9 @@ def presenter(frame: Frame, targets: Sequence[Target]) -> Presenter:
     if frame.json:
         return _Lines(frame, _json)
     if render.is_live(frame.stdout):
-        return _LiveTable(targets)
+        from electctl.cli.live import LiveTable
+
+        return LiveTable(targets)
     several = len({target.url.masked() for target in targets}) > 1
     return _Lines(frame, lambda sighting: _sentence(sighting, name_backend=several))
 
@@ -105,74 +102,3 @@ def _state(change: Change) -> str:
         token = "" if holder.token is None else f" (token {holder.token})"
         text = f"{render.shown(render.holder_name(holder.id))} leads{token}{queue}"
     return f"recovered: {text}" if change.kind == "recovered" else text
-
-
-class _LiveTable:
-    """A row a target, redrawn in place; how long each state has been seen counts on."""
-
-    tick: float | None = _TICK
-
-    def __init__(self, targets: Sequence[Target]) -> None:
-        self._rows: dict[Target, Change | None] = dict.fromkeys(targets)
-        self._since: dict[Target, float] = {}
-        self._live: Live | None = None
-
-    def show(self, sighting: Sighting) -> None:
-        target, change = sighting.target, sighting.change
-        before = self._rows[target]
-        if before is None or before.view.term != change.view.term:
-            self._since[target] = change.at
-        self._rows[target] = change
-
-    def refresh(self) -> None:
-        if self._live is not None:
-            self._live.update(self._table(), refresh=True)
-
-    def __enter__(self) -> Self:
-        from rich.live import Live
-
-        self._live = Live(self._table(), auto_refresh=False)
-        self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    def _table(self) -> Table:
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        several = len({target.url.masked() for target in self._rows}) > 1
-        heads = ["ELECTION", *(["BACKEND"] if several else []), "LEADER", "TOKEN", "SEEN FOR"]
-        table = Table(*heads, "WAITING", "STATE", box=box.SIMPLE_HEAD)
-        for target, change in self._rows.items():
-            backend = [target.url.masked()] if several else []
-            cells = [render.shown(target.election), *backend, *self._cells(target, change)]
-            style = "dim" if change is None or change.kind == "unreachable" else ""
-            table.add_row(*(Text(cell) for cell in cells), style=style)
-        return table
-
-    def _cells(self, target: Target, change: Change | None) -> list[str]:
-        if change is None:
-            return ["", "", "", "", "connecting"]
-        holder = change.view.holder
-        token = "" if holder is None or holder.token is None else str(holder.token)
-        name = render.holder_name(None if holder is None else holder.id)
-        state = "vacant" if holder is None else "led"
-        if change.kind == "unreachable":
-            # What was seen last is shown dimmed: it may no longer be so.
-            state = f"unreachable: {render.message_text(change.cause)}"
-        return [
-            render.shown(name),
-            token,
-            render.seconds(now() - self._since[target]),
-            render.names(change.view.waiting),
-            state,
-        ]
