@@ -94,6 +94,7 @@ def test_read_of_nothing() -> None:
     child = subprocess.Popen(["true"])
     child.wait()
     assert tree.read(child.pid) is None
+    assert tree.children(child.pid) is None
 
 
 def test_a_name_with_parentheses_does_not_confuse(plant: Plant) -> None:
@@ -158,6 +159,38 @@ def test_descendants_of_a_chain_are_all_found_and_nothing_else(plant: Plant) -> 
     assert length >= 1
     assert not {p.key for p in found} & {p.key for p in tree.descendants(other.pid)}
     assert {p.key for p in found} < {p.key for p in tree.descendants(os.getpid())}
+
+
+@pytest.mark.parametrize("forks_in", ["the main thread", "another thread"])
+def test_children_are_all_of_one_generation(plant: Plant, forks_in: str) -> None:
+    parent = plant(
+        """
+        import os, signal, sys, threading
+        reading, writing = os.pipe()
+        def grow():
+            if os.fork() == 0:
+                if os.fork() == 0:
+                    os.write(writing, b"ready")
+                signal.alarm(30)
+                signal.pause()
+            dead = os.fork()
+            if dead == 0:
+                os._exit(0)
+            os.waitid(os.P_PID, dead, os.WEXITED | os.WNOWAIT)
+            print(os.read(reading, 5).decode(), flush=True)
+            signal.pause()
+        if sys.argv[1] == "the main thread":
+            grow()
+        threading.Thread(target=grow).start()
+        signal.pause()
+    """,
+        forks_in,
+    )
+    found = tree.children(parent.pid)
+    walked = [p.pid for p in tree.descendants(parent.pid) if p.parent == parent.pid]
+    assert len(walked) == 2
+    assert found is not None
+    assert sorted(found) == sorted(walked)
 
 
 def test_what_is_spared_is_spared_with_all_below_it(plant: Plant) -> None:

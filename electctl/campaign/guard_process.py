@@ -235,6 +235,11 @@ class _Guard:
 
     def _signal_tree(self, command: _Command, told: set[tree.Key], *signals: int) -> None:
         if tree.AVAILABLE:
+            # Its own process first: it can end while the walk goes on.
+            own = None if command.exited else tree.read(command.pid)
+            if own is not None and own.key not in told:
+                told.add(own.key)
+                tree.send(own, *signals)
             tree.signal_all(self._me, told, self._kill_due(command), *signals)
         else:
             for signum in signals:
@@ -287,7 +292,8 @@ class _Guard:
 
     def _anything_left(self, command: _Command) -> bool:
         if tree.AVAILABLE:
-            return bool(tree.descendants(self._me))
+            children = tree.children(self._me)
+            return bool(tree.descendants(self._me) if children is None else children)
         try:
             os.killpg(command.pid, 0)
         except ProcessLookupError:

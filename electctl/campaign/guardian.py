@@ -113,9 +113,7 @@ class Guardian:
             )
         # If the guardian dies, its tree becomes ours, and is to be told from what was ours before
         # (the embedded store's daemon, for one).
-        guardian = tree.read(self.pid)
-        guarded = {guardian.key} if guardian is not None else set()
-        self._spared = {p.key for p in tree.descendants(os.getpid(), spare=guarded)}
+        self._spared = self._others()
         self._running = True
         self._send({"do": "start", "argv": list(argv), "env": dict(env)})
 
@@ -221,6 +219,14 @@ class Guardian:
         if not self._reaped:
             self._reaped = _reap(self.pid) is not None
         return self._reaped
+
+    def _others(self) -> set[tree.Key]:
+        """All descendants of ours but the guardian and what is below it."""
+        if tree.children(os.getpid()) == [self.pid]:
+            return set()  # as nearly always, and without a walk
+        guardian = tree.read(self.pid)
+        guarded = {guardian.key} if guardian is not None else set()
+        return {p.key for p in tree.descendants(os.getpid(), spare=guarded)}
 
     def _signal_guardian(self, signum: int) -> None:
         if not self._reaped:
