@@ -177,6 +177,8 @@ class Extended:
     valid_until: float
     terminate_at: float
     kill_at: float
+    #: The store confirmed the grant after this moment; what it did later is not known.
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +257,7 @@ class Lease:
 
     def start(self, now: float) -> list[Instruction]:
         """The first instructions, at the moment at which the grant is known here."""
-        deadlines: Instruction = Extended(self.valid_until, self.terminate_at, self.kill_at)
-        return [deadlines, *self._on_time(now)]
+        return [self._extended(), *self._on_time(now)]
 
     def handle(self, event: Event, now: float) -> list[Instruction]:
         """Take in one event at time ``now``; return what must be done, in order.
@@ -304,7 +305,10 @@ class Lease:
         self.since = event.since
         self.valid_until = event.since + event.ttl - drift_allowance(event.ttl)
         self._next_renewal -= max(0.0, self.timing.ttl - event.ttl) / self.timing.renewals
-        return [*out, Extended(self.valid_until, self.terminate_at, self.kill_at)]
+        return [*out, self._extended()]
+
+    def _extended(self) -> Instruction:
+        return Extended(self.valid_until, self.terminate_at, self.kill_at, self.since)
 
     def _expire(self, now: float) -> list[Instruction]:
         if now >= self.valid_until:

@@ -123,7 +123,7 @@ class World(RuleBasedStateMachine):
         self.replies: list[Reply] = []
         self.sent: dict[int, float] = {}
         self.log: list[Instruction] = []
-        self.deadlines = Extended(math.inf, math.inf, math.inf)
+        self.deadlines = Extended(math.inf, math.inf, math.inf, began)
         self.lease = self.lease_class(self.timing, since=began, ttl=ttl)
         # The grant may become known only after its own deadlines.
         self.now += ttl * known_after

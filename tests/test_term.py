@@ -14,7 +14,7 @@ from electctl import lease
 from electctl.campaign import orders
 from electctl.campaign.channel import CannotStart, Exited, GuardianDied, Started, TreeGone
 from electctl.campaign.keep import FIRST_PAUSE, LONG_TERM, MAX_PAUSE, Keep
-from electctl.campaign.term import ANSWER_LIMIT, STUCK_LIMIT, Term
+from electctl.campaign.term import ANSWER_LIMIT, SAME_REQUEST, STUCK_LIMIT, Term
 from electctl.errors import (
     DuplicateId,
     ElectctlError,
@@ -33,7 +33,7 @@ ENDS = (orders.Signalled, lease.StopRequested, lease.StepDown)
 
 
 def extended(now: float) -> lease.Extended:
-    return lease.Extended(now + TTL, now + TTL - GRACE - 0.1, now + TTL - 0.1)
+    return lease.Extended(now + TTL, now + TTL - GRACE - 0.1, now + TTL - 0.1, now)
 
 
 @dataclass
@@ -65,9 +65,8 @@ class Checked:
     def before(self, event: orders.Event) -> None:
         if isinstance(event, TreeGone | CannotStart):
             self.tree = False
-        led = self.term.elected_at is not None
         lost = isinstance(event, lease.Ended) and event.reason != "released"
-        if isinstance(event, orders.Signalled) or (led and (lost or isinstance(event, ENDS))):
+        if lost or isinstance(event, ENDS):
             self.end_due = True
 
     def note(self, said: Sequence[orders.Instruction]) -> None:
@@ -89,6 +88,7 @@ class Checked:
         assert self.tree == self.term.tree_alive or self.finish is not None
         wake = self.term.wake_at()
         assert wake is None or self.finish is None
+        assert not (self.end_due and self.term.stage == "leading"), "it leads on"
 
     def told(self) -> list[str]:
         return [tell.event for tell in self.said if isinstance(tell, orders.Tell)]
@@ -143,7 +143,7 @@ events: st.SearchStrategy[orders.Event] = st.one_of(
     st.builds(orders.MarkWritten, answers),
     st.builds(orders.GivenBack, answers),
     st.just(orders.HookEnded()),
-    st.just(lease.Extended(103.0, 102.0, 102.5)),
+    st.just(lease.Extended(103.0, 102.0, 102.5, 100.5)),
     st.just(lease.StopRequested()),
     st.just(lease.StepDown("expired")),
     st.builds(lease.Ended, st.sampled_from(["expired", "deleted", "released"])),
@@ -168,7 +168,8 @@ class TestWhateverHappens:
         for event, after in steps:
             checked.feed(event, after=after)
         # Told to stop twice, with nobody answering, it ends all the same.
-        checked.feed(orders.Signalled(signal.SIGTERM), orders.Signalled(signal.SIGTERM))
+        checked.feed(orders.Signalled(signal.SIGTERM))
+        checked.feed(orders.Signalled(signal.SIGTERM), after=SAME_REQUEST)
         began = checked.now
         checked.tick_to_end()
         assert checked.finish is not None
@@ -248,6 +249,28 @@ class TestHowItEnds:
         checked.feed(orders.GivenBack())
         assert checked.finish == orders.Finish("interrupted", 143)
 
+    @pytest.mark.parametrize("command", [False, True])
+    @pytest.mark.parametrize(
+        ("over", "reason"),
+        [
+            (lease.Ended("expired"), "expired"),
+            (lease.StepDown("expired"), "expired"),
+            (lease.Ended("deleted"), "deleted"),
+            (lease.StopRequested(), "evicted"),
+        ],
+    )
+    def test_over_before_it_is_known_that_we_lead(
+        self, command: bool, over: lease.Instruction, reason: str
+    ) -> None:
+        """Stopped or starved between the store's answer and the word of it."""
+        checked = Checked(orders.Plan(command=command))
+        checked.feed(extended(checked.now), over)
+        assert checked.feed(orders.Elected(7, GRACE))[-1] == orders.Release()
+        checked.feed(orders.GivenBack())
+        assert checked.finish is not None
+        assert (checked.finish.outcome, checked.finish.exit_code) == ("lost", 79)
+        assert checked.term.lost_reason == reason
+
     def test_told_to_stop_without_a_command_is_success(self) -> None:
         checked = Checked(orders.Plan(command=False))
         checked.elect()
@@ -268,7 +291,17 @@ class TestHowItEnds:
         checked = Checked(orders.Plan())
         checked.run()
         checked.feed(orders.Signalled(signal.SIGINT))
-        assert checked.feed(orders.Signalled(signal.SIGINT)) == [orders.KillTree()]
+        again = checked.feed(orders.Signalled(signal.SIGINT), after=SAME_REQUEST)
+        assert again == [orders.KillTree()]
+
+    def test_signals_on_the_heels_of_the_first_leave_the_command_its_grace(self) -> None:
+        checked = Checked(orders.Plan())
+        checked.run()
+        checked.feed(orders.Signalled(signal.SIGTERM))
+        assert checked.feed(orders.Signalled(signal.SIGTERM)) == []
+        hangup = checked.feed(orders.Signalled(signal.SIGHUP), after=SAME_REQUEST / 2)
+        assert hangup == [orders.Forward(signal.SIGHUP)]
+        assert checked.feed(lease.Tick(), after=GRACE - SAME_REQUEST / 2) == [orders.KillTree()]
 
     def test_signal_does_not_stop_the_renewal(self) -> None:
         checked = Checked(orders.Plan())
@@ -323,12 +356,23 @@ class TestHowItEnds:
         assert (checked.finish.outcome, checked.finish.exit_code) == ("lost", 79)
         assert checked.term.margin == pytest.approx(0.1)
 
-    def test_margin_is_negative_where_the_store_deleted_the_grant(self) -> None:
+    def test_deleted_grant_may_have_gone_right_after_it_was_confirmed(self) -> None:
         checked = Checked(orders.Plan())
         checked.run()
-        checked.feed(lease.Ended("deleted"))
+        checked.feed(extended(checked.now))
+        checked.feed(lease.Ended("deleted"), after=0.5)
         checked.feed(Exited(137, 9), TreeGone(checked.now + 0.02))
-        assert checked.term.margin == pytest.approx(-0.02)
+        assert checked.term.margin == pytest.approx(-0.52)
+
+    def test_terminated_under_a_deadline_that_had_been_put_off_too_late(self) -> None:
+        """The guardian stopped the command before it heard of the renewal."""
+        checked = Checked(orders.Plan(once=True))
+        checked.elect()
+        checked.feed(orders.MarkRead(), Started(42), extended(checked.now + 60))
+        checked.feed(Exited(0, 0, overdue=True), TreeGone(checked.now), orders.GivenBack())
+        assert checked.finish is not None
+        assert (checked.finish.outcome, checked.finish.exit_code) == ("lost", 79)
+        assert orders.WriteMark() not in checked.said
 
     def test_guardian_died_while_the_command_ran(self) -> None:
         checked = Checked(orders.Plan())
@@ -409,7 +453,8 @@ class TestHooks:
         checked.elect()
         checked.feed(lease.Ended("deleted"), orders.GivenBack())
         checked.feed(orders.Signalled(signal.SIGINT))
-        assert checked.feed(orders.Signalled(signal.SIGINT)) == [orders.StopOnLost()]
+        again = checked.feed(orders.Signalled(signal.SIGINT), after=SAME_REQUEST)
+        assert again == [orders.StopOnLost()]
 
 
 class TestOnce:

@@ -37,6 +37,8 @@ class Exited:
     status: int
     #: As wait(2) gives it.
     raw: int
+    #: The guardian had begun to stop it, because the time to terminate had come.
+    overdue: bool = False
 
 
 @dataclass(frozen=True, slots=True)

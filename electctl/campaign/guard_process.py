@@ -15,6 +15,7 @@ import errno
 import math
 import os
 import selectors
+import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,6 +81,8 @@ class _Guard:
         self._me = os.getpid()
         self._command: _Command | None = None
         self._leaving = False
+        #: A directory that electctl will not remove if it is killed.
+        self._litter: str | None = None
         # Before the first deadline nothing may run.
         self._terminate_at = self._kill_at = -math.inf
         self._selector = selectors.DefaultSelector()
@@ -106,6 +109,8 @@ class _Guard:
                 self._selector.modify(
                     self._channel, selectors.EVENT_READ | writing, self._on_channel
                 )
+        if self._litter is not None:
+            shutil.rmtree(self._litter, ignore_errors=True)
 
     def _timeout(self) -> float | None:
         command = self._command
@@ -152,6 +157,8 @@ class _Guard:
                 self._start(message["argv"], message["env"])
             case "deadline":
                 self._terminate_at, self._kill_at = message["terminate_at"], message["kill_at"]
+            case "remove_at_end":
+                self._litter = message["path"]
             case "signal":
                 self._signal(message["signum"])
             case "stop":
@@ -249,11 +256,12 @@ class _Guard:
         command = self._command
         if command is None:
             return
+        due = now() >= self._terminate_at and not command.overdue
+        command.overdue |= due
         if now() >= self._kill_due(command):
             if now() >= command.next_kill:
                 self._kill(command)
-        elif now() >= self._terminate_at and not command.overdue:
-            command.overdue = True
+        elif due:
             self._terminate(command)
 
     def _kill(self, command: _Command) -> None:
@@ -278,7 +286,8 @@ class _Guard:
                     self._on_exec()
                     command.exited = True
                     if command.failure is None:
-                        self._say(Exited(shell_status(ended[1]), ended[1]))
+                        status = shell_status(ended[1])
+                        self._say(Exited(status, ended[1], command.overdue))
         except ChildProcessError:
             at = now()
             # No child means no descendant, for a subreaper. /proc has the last word all the same.

@@ -16,6 +16,7 @@ import selectors
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from electctl.campaign import guard_process, prctl, tree
 from electctl.campaign.channel import (
@@ -111,6 +112,7 @@ class Guardian:
             raise CannotRun(
                 f"{argv[0]}: the guardian process is dead", hint="run the campaign again"
             )
+        self._reap_strays()
         # If the guardian dies, its tree becomes ours, and is to be told from what was ours before
         # (the embedded store's daemon, for one).
         self._spared = self._others()
@@ -125,13 +127,24 @@ class Guardian:
         """
         self._send({"do": "deadline", "terminate_at": terminate_at, "kill_at": kill_at})
 
+    def remove_at_end(self, path: Path) -> None:
+        """Remove this directory, if it is there, should we die without :meth:`close`.
+
+        Replaces an earlier one.
+        """
+        self._send({"do": "remove_at_end", "path": str(path)})
+
     def signal(self, signum: int) -> None:
         """Forward a signal to every process of the command."""
         self._send({"do": "signal", "signum": int(signum)})
 
     def stop(self, grace: float) -> None:
-        """SIGTERM to the tree now, SIGKILL in ``grace`` seconds or at the deadline, if sooner."""
+        """SIGTERM to the tree now, SIGKILL in ``grace`` seconds or at the deadline, if sooner.
+
+        Also wakes a guardian that somebody stopped.
+        """
         self._send({"do": "stop", "grace": grace})
+        self._signal_guardian(signal.SIGCONT)
 
     def kill(self) -> None:
         """SIGKILL to the tree now. Also wakes a guardian that somebody stopped."""
@@ -227,6 +240,14 @@ class Guardian:
         guardian = tree.read(self.pid)
         guarded = {guardian.key} if guardian is not None else set()
         return {p.key for p in tree.descendants(os.getpid(), spare=guarded)}
+
+    def _reap_strays(self) -> None:
+        """Wait for what became our child when its parent ended: on-lost hooks leave such behind."""
+        with contextlib.suppress(ChildProcessError):
+            while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if ended.si_pid == self.pid:
+                    return  # for _listen to find
+                _reap(ended.si_pid)
 
     def _signal_guardian(self, signum: int) -> None:
         if not self._reaped:

@@ -56,6 +56,9 @@ Cause = Literal["completed", "signal", "lost", "cannot_run", "failed"]
 LOOK_AFTER = 2.0
 #: Seconds that a killed tree may take to be gone before it counts as unkillable.
 STUCK_LIMIT = 10.0
+#: Seconds within which a second signal belongs to the first: timeout(1) sends SIGTERM to its child
+#: and to its group, systemd (SendSIGHUP=) SIGHUP on the heels of it.
+SAME_REQUEST = 0.25
 #: Seconds that the store may take over a release, and over a done mark after the lease's end.
 ANSWER_LIMIT = 5.0
 
@@ -91,10 +94,11 @@ class Term:
         self.tree_alive = False
         self._grace = 0.0
         self._valid_until = 0.0
+        self._confirmed = 0.0
         self._terminate_at = float("inf")
         self._job: orders.Job = "command"
         self._job_exited = False
-        self._signals = 0
+        self._signalled_at: float | None = None
         self._lost_told = False
         self._guardian_dead = False
         self._note = ""
@@ -178,6 +182,7 @@ class Term:
 
     def _extended(self, event: lease.Extended) -> list[Instruction]:
         self._valid_until = event.valid_until
+        self._confirmed = event.since
         self._terminate_at = event.terminate_at
         fed: list[Instruction] = [orders.Feed(event.terminate_at, event.kill_at)]
         # The first comes with the grant itself, before we hear of it.
@@ -199,8 +204,8 @@ class Term:
             case CannotStart():
                 self._clear_tree()
                 return self._cannot_start(event, now) + self._next(now)
-            case Exited(status=status):
-                return [] if self._job_exited else self._exited(status, now)
+            case Exited():
+                return [] if self._job_exited else self._exited(event, now)
             case TreeGone(at=at):
                 self._clear_tree()
                 return self._command_gone(at) + self._next(now)
@@ -216,29 +221,29 @@ class Term:
             self._error = kind(event.message)
         return []
 
-    def _exited(self, status: int, now: float) -> list[Instruction]:
+    def _exited(self, event: Exited, now: float) -> list[Instruction]:
         self._job_exited = True
         # The guardian now stops what is left of the tree, and gives it grace at most.
         self._set_abandon(now + self._grace)
         if self._job == "on_elected":
-            return [_warning(f"--on-elected ended with exit code {status}")] if status else []
-        self.command_exit = status
-        out: list[Instruction] = [Tell("command_exited", {"exit": status})]
-        if self.cause is None and now < self._terminate_at:
-            self.cause = "completed"
-        elif self.cause is None:
-            # SIGTERM was due before we heard of anything: the guardian kept the deadline while we
-            # were stopped or starved of the processor. What the command says of itself is moot.
-            out += self._lose("expired", now)
-        return out
+            how = f"--on-elected ended with exit code {event.status}"
+            return [_warning(how)] if event.status else []
+        self.command_exit = event.status
+        told: list[Instruction] = [Tell("command_exited", {"exit": event.status})]
+        if self.cause is None and (event.overdue or now >= self._terminate_at):
+            # SIGTERM was due: the guardian kept the deadline while we were stopped or starved, if
+            # with a renewal in hand. What the command says of itself is moot.
+            return told + self._lose("expired", now)
+        self.cause = self.cause or "completed"
+        return told
 
     def _command_gone(self, at: float) -> list[Instruction]:
         if self._job != "command":
             return []
         self.stopped_at = at
         end = self._valid_until
-        if self.lost_reason == "deleted" and self.lost_at is not None:
-            end = min(end, self.lost_at)
+        if self.lost_reason == "deleted":
+            end = min(end, self._confirmed)  # at any time since then
         self.margin = end - at
         return [Tell("command_gone", {"margin_ms": round(self.margin * 1000)}, at)]
 
@@ -247,17 +252,18 @@ class Term:
         return self._lose("guardian_died", now, kill=True) if self.tree_alive else []
 
     def _signalled(self, signum: int, now: float) -> list[Instruction]:
-        self._signals += 1
-        again = self._signals > 1
+        self._signalled_at = now if self._signalled_at is None else self._signalled_at
+        again = now - self._signalled_at >= SAME_REQUEST
+        if signum == self.signum and not again:
+            return []
         self.signum = self.signum or signum
-        if self.cause is None:
-            self.cause = "signal"
+        self.cause = self.cause or "signal"
         if self.stage == "waiting":
             return self._finish() if again else [orders.Cancel()]
         if self.tree_alive:
             if again:
                 return self._kill(now)
-            self._kill_at = now + self._grace
+            self._kill_at = self._signalled_at + self._grace
             self._set_abandon(self._kill_at)
             return [orders.Forward(signum)]
         if self.stage in ("checking", "leading", "holding"):
@@ -295,13 +301,15 @@ class Term:
     # Ends ----------------------------------------------------------------------------------------
 
     def _lose(self, reason: str, now: float, *, kill: bool = False) -> list[Instruction]:
-        if self.stage in ("waiting", "releasing", "afterwards"):
+        if self.stage in ("releasing", "afterwards"):
             return []
         # An eviction that the lease's end overtakes is no longer ours to grant.
         if self.lost_reason in (None, "evicted"):
             self.lost_reason = reason
         if self.cause is None or (self.tree_alive and not self._job_exited):
             self.cause = "lost"
+        if self.stage == "waiting":
+            return []  # over before we heard that we lead: Elected comes next, and finds it so
         # An eviction gives up nothing before the tree is gone: it is told with the release.
         out = [] if self.lost_reason == "evicted" else self._tell_lost(now)
         if self.tree_alive:
@@ -463,12 +471,11 @@ class Term:
                 )
 
     def _interrupted(self) -> Finish:
-        number = self.signum or 0
         if self.elected_at is not None and not self.plan.command:
             return Finish("completed", 0)
         if self.command_exit is not None:
             return Finish("interrupted", self.command_exit)
-        return Finish("interrupted", 128 + number)
+        return Finish("interrupted", 128 + (self.signum or 0))
 
 
 def _warning(message: str) -> Tell:
