@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -32,21 +33,30 @@ MAX_CONNECTIONS = 64
 PATIENCE = 10.0
 #: The longest path of a unix socket that every system takes, in bytes.
 _MAX_PATH = 100
+_NAME = "socket"
 
 
 class Desk:
-    """Answers for one term, until :meth:`close`. Raises OSError if the socket cannot be made."""
+    """Answers for one term, until :meth:`close`, in ``home``, which it makes and removes.
 
-    def __init__(self) -> None:
+    Raises OSError if the socket cannot be made.
+    """
+
+    def __init__(self, home: Path) -> None:
         #: Set when elected; nobody who could ask runs before that.
         self.leadership: Leadership | None = None
-        self._home = _private_directory()
-        self.path = self._home / "socket"
+        self._home = home
+        self.path = home / _NAME
         self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(self.path))
-        self.path.chmod(0o600)
-        self._listener.listen(MAX_CONNECTIONS)
+        try:
+            home.mkdir(mode=0o700)
+            self._listener.bind(str(self.path))
+            self.path.chmod(0o600)
+            self._listener.listen(MAX_CONNECTIONS)
+        except BaseException:
+            self.close()
+            raise
         threading.Thread(target=self._accept, name="electctl-desk", daemon=True).start()
 
     def close(self) -> None:
@@ -122,12 +132,11 @@ class Desk:
         raise UsageError("the request is none that this electctl knows", hint="check, set or get")
 
 
-def _private_directory() -> Path:
-    home = Path(tempfile.mkdtemp(prefix="electctl-"))
-    if len(os.fsencode(home / "socket")) <= _MAX_PATH:
-        return home
-    home.rmdir()
-    return Path(tempfile.mkdtemp(prefix="electctl-", dir="/tmp"))
+def new_home() -> Path:
+    """A directory for a desk; nothing is there yet. Raises OSError where no file can be made."""
+    name = f"electctl-{secrets.token_hex(4)}"
+    home = Path(tempfile.gettempdir(), name)
+    return home if len(os.fsencode(home / _NAME)) <= _MAX_PATH else Path("/tmp", name)
 
 
 def _parse(line: bytes) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from electctl import lease
 from electctl.campaign import hooks, once, orders
-from electctl.campaign.answer import Desk
+from electctl.campaign.answer import Desk, new_home
 from electctl.campaign.channel import GuardianDied
 from electctl.campaign.keep import Keep
 from electctl.campaign.term import Term
@@ -167,7 +167,8 @@ class Supervisor:
             term, finish = self._term, self._finish
             assert finish is not None
             led = None if term.elected_at is None else now() - term.elected_at
-            stop = bool(self._told_to_stop) or self._guardian_dead
+            # A tree that cannot be killed keeps its guardian, and what it did may not be over.
+            stop = bool(self._told_to_stop) or self._guardian_dead or term.tree_alive
             pause = keep.after(finish.outcome, led, told_to_stop=stop)
             if pause is None:
                 return finish, term
@@ -192,7 +193,7 @@ class Supervisor:
         term = self._term
         post = partial(self._post_to, term)
         if self._guardian is not None:
-            self._desk = _open_desk()
+            self._desk = _open_desk(self._guardian)
         self._attempt = self._elector.attempt(
             self._job.election,
             self._job.candidate,
@@ -430,9 +431,11 @@ class Supervisor:
         return env
 
 
-def _open_desk() -> Desk:
+def _open_desk(guardian: Guardian) -> Desk:
     try:
-        return Desk()
+        home = new_home()
+        guardian.remove_at_end(home)
+        return Desk(home)
     except OSError as error:
         raise CannotRun(
             f"the socket for the command cannot be made: {error.strerror}",
