@@ -492,6 +492,21 @@ class TestSecurity:
                 again.evict(election, wait=0.1)  # it reaches the mark; nobody heeds it here
             assert leadership.stop_requested.wait(SOON)
 
+    @pytest.mark.parametrize("auth", ["digest", "sasl"])
+    def test_no_log_holds_the_password(
+        self,
+        server: ZooKeeperCluster,
+        caplog: pytest.LogCaptureFixture,
+        election: str,
+        auth: str,
+    ) -> None:
+        caplog.set_level(1)
+        url = server.url.replace("zk://", f"zk://alice:{USERS['alice']}@") + f"&auth={auth}"
+        with connect(url) as alice:
+            alice.campaign(election, "a", ttl=TTL, wait=SOON).release()
+        assert "Zookeeper connection established" in caplog.text
+        assert USERS["alice"] not in caplog.text
+
     def test_an_open_acl_lets_others_contend(
         self, server: ZooKeeperCluster, contend: Contend, election: str
     ) -> None:

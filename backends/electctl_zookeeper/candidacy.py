@@ -98,6 +98,9 @@ class ZooKeeperCandidacy(Candidacy):
                 self._forget()
                 if deadline is not None and now() >= deadline:
                     break
+            except Unreachable:
+                if not self._cancelled.is_set():
+                    raise
         if grant is None:
             self._withdraw()
         return grant

@@ -50,6 +50,8 @@ Request = Callable[[Any], Any]
 PATIENCE_LIMIT = 2
 
 _LOG = logging.getLogger("electctl.zookeeper")
+# Below INFO kazoo writes whole requests, passwords among them.
+_LOG.setLevel(logging.INFO)
 for _logger in (_LOG, logging.getLogger("kazoo")):
     # Without any handler Python prints warnings to stderr by itself.
     _logger.addHandler(logging.NullHandler())
