@@ -117,7 +117,7 @@ class Attempt:
             raise NotElected(
                 f"not elected for {self.bid.election!r}: "
                 + ("cancelled" if self._cancelled.is_set() else self._why_not()),
-                hint=None if self._cancelled.is_set() else "electctl watch shows who leads",
+                hint=None if self._cancelled.is_set() else "electctl holders shows who leads",
             )
         return self._lead(grant)
 

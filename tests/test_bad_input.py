@@ -83,6 +83,7 @@ COMMAND_LINES = [
     Bad(("campaign", "a", *WITH, "--id", "", "--", "true"), 2, "candidate id is empty", "name"),
     Bad(("campaign", "a", *WITH, "--id", LONG, "--", "true"), 2, "1025 bytes", "shorten"),
     Bad(("campaign", "a", *WITH, "--", ""), 2, "the command is empty", "-- COMMAND"),
+    Bad(("campaign", "a", *WITH, "--"), 2, "no command after --", "leave -- out"),
     Bad(("campaign", "a", *WITH, "--ttl", "soon"), 2, "--ttl: 'soon' is not a duration", "500ms"),
     Bad(("campaign", "a", *WITH, "--ttl", "-3s"), 2, "--ttl: '-3s' is not", "500ms"),
     Bad(("campaign", "a", *WITH, "--ttl", "1m30s"), 2, "--ttl: '1m30s' is not", "500ms"),

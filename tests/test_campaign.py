@@ -161,6 +161,7 @@ class TestExitCodes:
         assert result["command_exit"] == 5
         assert result["margin_ms"] > 0
         assert campaign.event("renewal_failed")["remaining"] > 0
+        assert campaign.stderr.count("a renewal was not confirmed") == 1, "people hear it once"
         assert "the lease expired before the renewal reached the server" in campaign.stderr
 
     def test_79_without_a_command_too(

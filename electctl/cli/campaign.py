@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,12 +34,20 @@ electctl campaign nightly --wait 30s --ttl 10s -- ./report.sh --all
 electctl campaign nightly --keep --result result.json -- ./serve.sh
 electctl campaign nightly --no-wait -E 0 --min-hold 30s -- ./cron-job.sh
 electctl campaign nightly --once "$(date +%F)" -- ./cron-job.sh
-electctl campaign nightly --on-elected ./take-ip.sh --on-lost ./drop-ip.sh
+electctl campaign nightly --on-lost 'logger "nightly was lost: $ELECTCTL_REASON"' -- ./serve.sh
 """
 
 
 class _Campaign(Command):
     stray_hint = "-- goes before the command: electctl campaign ELECTION -- COMMAND ARGS..."
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse a ``--`` with nothing behind it: a script's variable that happened to be empty."""
+        if "--" in args and args.index("--") == len(args) - 1:
+            raise UsageError(
+                "there is no command after --", hint="to lead without one, leave -- out too"
+            )
+        return super().parse_args(ctx, args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +142,8 @@ def campaign(
         typer.Option(
             "--on-lost",
             metavar="CMD",
-            help="A shell line to run when leadership was lost, COMMAND gone (30s at most).",
+            help="A shell line to run when leadership was lost, COMMAND gone (30s at most); not "
+            "after a release.",
             show_default=False,
         ),
     ] = None,
@@ -173,8 +182,9 @@ def campaign(
     COMMAND gets ELECTCTL_ELECTION, ELECTCTL_ID, ELECTCTL_BACKEND (without its password),
     ELECTCTL_TOKEN (empty where the scheme has none), ELECTCTL_TOKEN_KIND and ELECTCTL_SOCKET, on
     which "electctl check" and "electctl checkpoint" work. ELECTCTL_PASSWORD is taken away. Hooks
-    get the same, and ELECTCTL_REASON. What --on-elected leaves running in the background is stopped
-    before COMMAND starts.
+    get the same, and --on-lost ELECTCTL_REASON. What --on-elected leaves running in the background
+    is stopped before COMMAND starts. What has to be undone at every end belongs into COMMAND, in a
+    trap: COMMAND is stopped before leadership is given up, and --on-lost runs only if it was lost.
 
     From cron on several hosts: --no-wait -E 0 --min-hold 30s lets one host run it per firing
     (--min-hold must exceed the hosts' clock differences, and the job's start). --once KEY is the

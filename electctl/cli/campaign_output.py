@@ -89,6 +89,7 @@ class Output:
         self._frame = frame
         self._messages = LineWriter(frame.stderr.fileno())
         self._events = None if events is None else LineWriter(events)
+        self._last = ""
 
     def tell(self, event: Event) -> None:
         """Write it wherever it belongs. Never blocks."""
@@ -99,8 +100,14 @@ class Output:
         if self._frame.json:
             if wanted:
                 self._messages.put(event.as_line(recorded=True))
-        elif not self._frame.quiet and (verbose or event.event not in DETAILS):
+        elif not self._frame.quiet and (verbose or self._is_news(event)):
             self._messages.put(f"electctl: {message_text(sentence(event))}\n")
+        self._last = event.event
+
+    def _is_news(self, event: Event) -> bool:
+        """In an outage a renewal fails five times a second: people hear of the first."""
+        again = event.event == self._last == "renewal_failed"
+        return event.event not in DETAILS and not again
 
     def conclude(self, message: str, hint: str | None, *, told: bool, failed: bool) -> None:
         """How it ended, for people, unless an event said so; with -q only if it failed."""

@@ -67,7 +67,9 @@ def evict(
         with _patience(frame, election):
             gone = elector.evict(election, force=force, wait=wait)
     if gone is None:
-        raise Negative(f"nobody leads {election!r}", hint="electctl watch shows who does, and when")
+        raise Negative(
+            f"nobody leads {election!r}", hint="is that its name, and the right backend?"
+        )
     _report(frame, election, url, gone, force=force)
 
 
