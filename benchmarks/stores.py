@@ -7,8 +7,13 @@ nothing, as behind a router that drops packets.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import redis
 
 from electctl.lab.cluster import Cluster, make_cluster
 from electctl.lab.gate import Gate, Ways
@@ -34,8 +39,7 @@ class SeparableEtcd(EtcdCluster):
         port = self.port(f"etcd-{number}-gate")
         if number not in self._gates:
             target = ("127.0.0.1", super().peer_port(number))
-            others = [other for other in range(self.nodes) if other != number]
-            ways = {other: self.ways.add(other, number, target) for other in others}
+            ways = {caller: self.ways.add(caller, number, target) for caller in range(self.nodes)}
             self._gates[number] = Gate(port, ways, self._pids)
         return port
 
@@ -106,3 +110,43 @@ def cluster_of(scheme: str, home: Path, nodes: int | None = None) -> Cluster:
     if scheme == "zk":
         return SeparableZooKeeper(home, nodes or 3)
     return make_cluster(scheme, home, nodes)
+
+
+# What the servers have been asked ----------------------------------------------------------------
+
+
+def operations(cluster: Cluster) -> Counter[str]:
+    """What clients have asked of all servers so far, by kind; pings and keep-alives included.
+
+    etcd: messages of each gRPC method; ZooKeeper: packets; Redis: commands, also those in scripts.
+    """
+    found: Counter[str] = Counter()
+    for server in cluster.entrances:
+        if isinstance(cluster, EtcdCluster):
+            for labels, value in _metrics(cluster.port(f"{server.name}-status"), RECEIVED):
+                method = labels.partition('grpc_method="')[2].partition('"')[0]
+                found[method] += int(value)
+        elif isinstance(cluster, ZooKeeperCluster):
+            told = cluster.word(int(server.name.removeprefix("server")), b"mntr")
+            found["packets"] += int(told.partition("zk_packets_received")[2].split()[0])
+        else:
+            with redis.Redis(port=server.port) as client:
+                stats: Any = client.info("commandstats")
+            found.update({name.removeprefix("cmdstat_"): s["calls"] for name, s in stats.items()})
+            # Our own question, and what a new connection says of itself.
+            for name in ("info", "client|setinfo", "client|setname"):
+                found.pop(name, None)
+    return found
+
+
+RECEIVED = "grpc_server_msg_received_total"
+
+
+def _metrics(port: int, name: str) -> list[tuple[str, float]]:
+    """Labels and value of each line of a Prometheus metric."""
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    wanted = (line.removeprefix(name) for line in lines if line.startswith(name + "{"))
+    return [
+        (labels, float(value)) for labels, _, value in (line.rpartition(" ") for line in wanted)
+    ]

@@ -36,8 +36,8 @@ class Ways:
 
     def separate(self, member: int) -> None:
         """From now on nothing passes between that member and any other, either way."""
-        for pair, proxies in self._proxies.items():
-            if member in pair:
+        for (caller, called), proxies in self._proxies.items():
+            if member in (caller, called) and caller != called:
                 for proxy in proxies:
                     proxy.swallow()
 
@@ -58,7 +58,8 @@ class Gate:
     """Accepts at ``port`` of loopback and hands each connection to the proxy of its caller.
 
     ``ways`` has the proxy of each caller, ``pids`` tells their processes. Who is none of them is
-    hung up on. Raises OSError if the port is taken.
+    hung up on. A member may call itself: etcd does, now and then. Raises OSError if the port is
+    taken.
     """
 
     def __init__(

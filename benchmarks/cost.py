@@ -1,0 +1,178 @@
+"""What it costs to acquire and release with nobody else there, beside the bare client.
+
+The bare client sends what cannot be left out: on Redis SET NX PX and a compare-and-delete; on etcd
+a lease, a transaction that puts the key, and the revocation; on ZooKeeper a session, a znode, a
+look at who is first, and the session's end. ``requests`` is what the servers were asked for one of
+them. On ZooKeeper a second yardstick keeps its session for all rounds, as a program can that holds
+one lock after the other; electctl's candidates have one each, so that each dies with its own.
+
+    python -m benchmarks.cost --schemes redis etcd zk
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import secrets
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import redis
+from kazoo.client import KazooClient
+
+import electctl
+from benchmarks.stores import cluster_of, operations
+from electctl.lab.cluster import Cluster
+from electctl_etcd import keys, requests
+from electctl_etcd.rpc import grpc, pb
+
+ROUNDS = 100
+TTL = 10.0
+RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end"
+
+Round = Callable[[], object]
+
+
+@contextmanager
+def ours(cluster: Cluster) -> Iterator[Round]:
+    """electctl in one process."""
+    with electctl.connect(cluster.url) as elector:
+        yield lambda: elector.campaign("cost", "a", ttl=TTL).release()
+
+
+@contextmanager
+def bare_redis(cluster: Cluster) -> Iterator[Round]:
+    """redis-py without its ``Lock``."""
+    with redis.Redis(port=cluster.entrances[0].port) as client:
+        release = client.register_script(RELEASE)
+
+        def one() -> None:
+            value = secrets.token_hex(8)
+            client.set("bare", value, nx=True, px=int(TTL * 1e3))
+            release(keys=["bare"], args=[value])
+
+        yield one
+
+
+@contextmanager
+def bare_etcd(cluster: Cluster) -> Iterator[Round]:
+    """The generated stubs, on one member."""
+    with grpc.insecure_channel(f"127.0.0.1:{cluster.entrances[0].port}") as channel:
+        leases, kv = pb.LeaseStub(channel), pb.KVStub(channel)
+
+        def one() -> None:
+            lease = leases.LeaseGrant(pb.LeaseGrantRequest(TTL=int(TTL))).ID
+            key = keys.candidate_key("bare", lease)
+            kv.Txn(
+                requests.txn(
+                    [requests.created_at(key, 0)],
+                    [requests.put(key, b"a", lease), requests.newest(b"bare/", 2)],
+                )
+            )
+            leases.LeaseRevoke(pb.LeaseRevokeRequest(ID=lease))
+
+        yield one
+
+
+def _first(client: Any, ended: bool) -> None:
+    own = client.create(
+        "/bare/" + secrets.token_hex(16) + "__lock__", b"a", ephemeral=True, sequence=True
+    )
+    assert own.rpartition("/")[2] in client.get_children("/bare")
+    if not ended:
+        client.delete(own)
+
+
+@contextmanager
+def bare_zookeeper(cluster: Cluster) -> Iterator[Round]:
+    """kazoo without its ``Lock``; a session each time."""
+    with bare_zookeeper_session(cluster):
+
+        def one() -> None:
+            client = _kazoo(cluster)
+            _first(client, ended=True)
+            client.stop()
+            client.close()
+
+        yield one
+
+
+@contextmanager
+def bare_zookeeper_session(cluster: Cluster) -> Iterator[Round]:
+    """kazoo without its ``Lock``, in one session."""
+    client = _kazoo(cluster)
+    client.ensure_path("/bare")
+    yield lambda: _first(client, ended=False)
+    client.stop()
+    client.close()
+
+
+def _kazoo(cluster: Cluster) -> Any:
+    client = KazooClient(hosts=f"127.0.0.1:{cluster.entrances[0].port}", timeout=TTL)
+    client.start(timeout=30)
+    return client
+
+
+YARDSTICKS = {
+    "redis": {"bare redis-py": bare_redis},
+    "etcd": {"bare gRPC": bare_etcd},
+    "zk": {"bare kazoo": bare_zookeeper, "bare kazoo, one session": bare_zookeeper_session},
+}
+
+
+def measure(cluster: Cluster, scheme: str, rounds: int) -> None:
+    """Measure and print one store."""
+    times: dict[str, list[float]] = {}
+    asked: dict[str, float] = {}
+    sides = {**YARDSTICKS[scheme], "electctl": ours}
+    for name, side in sides.items():
+        with side(cluster) as once:
+            once()
+            before = operations(cluster)
+            for _ in range(rounds):
+                once()
+            asked[name] = (operations(cluster) - before).total() / rounds
+    # Each beside the others, so that they meet the same machine.
+    for _ in range(3):
+        for name, side in sides.items():
+            with side(cluster) as once:
+                once()
+                for _ in itertools.repeat(None, rounds):
+                    began = time.perf_counter()
+                    once()
+                    times.setdefault(name, []).append(time.perf_counter() - began)
+    unit = statistics.median(times[next(iter(sides))])
+    for name, some in times.items():
+        median = statistics.median(some)
+        print(
+            f"{scheme:5} × {cluster.nodes}  {name:24} {asked[name]:8.1f} {median * 1e3:8.2f} "
+            f"{median / unit:8.2f}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--schemes", nargs="+", choices=YARDSTICKS, default=list(YARDSTICKS))
+    parser.add_argument("--nodes", type=int)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    args = parser.parse_args()
+    print("acquire and release, nobody else there; medians")
+    print("store      who                      requests       ms   × bare")
+    for scheme in args.schemes:
+        nodes = 1 if scheme == "redis" else args.nodes
+        with (
+            tempfile.TemporaryDirectory() as home,
+            cluster_of(scheme, Path(home, scheme), nodes) as cluster,
+        ):
+            measure(cluster, scheme, args.rounds)
+
+
+if __name__ == "__main__":
+    main()
