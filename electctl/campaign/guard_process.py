@@ -87,6 +87,12 @@ class _Guard:
         self._terminate_at = self._kill_at = -math.inf
         self._selector = selectors.DefaultSelector()
         self._selector.register(_child_events(), selectors.EVENT_READ, None)
+        #: Signals that do not take their usual effect here, as they must in the command.
+        self._altered = [
+            signum
+            for signum in signal.valid_signals()
+            if signal.getsignal(signum) != signal.SIG_DFL
+        ]
         self._selector.register(channel, selectors.EVENT_READ, self._on_channel)
         # A fork of electctl may hold the other end of the channel open; a pidfd tells its death.
         self._parent = tree.pidfd(parent)
@@ -190,7 +196,7 @@ class _Guard:
             self._say(CannotStart(126, f"{argv[0]}: cannot fork: {error.strerror}"))
         else:
             if pid == 0:
-                _execute(argv, env, writing, self._me)
+                _execute(argv, env, writing, self._me, self._altered)
             self._command = _Command(pid, argv[0], reading)
             self._selector.register(reading, selectors.EVENT_READ, self._on_exec)
         finally:
@@ -242,15 +248,21 @@ class _Guard:
 
     def _signal_tree(self, command: _Command, told: set[tree.Key], *signals: int) -> None:
         if tree.AVAILABLE:
-            # Its own process first: it can end while the walk goes on.
+            # Its own process first. Mostly there is no other, and no walk is needed to see that.
             own = None if command.exited else tree.read(command.pid)
             if own is not None and own.key not in told:
                 told.add(own.key)
                 tree.send(own, *signals)
+                if self._is_alone(command):
+                    return
             tree.signal_all(self._me, told, self._kill_due(command), *signals)
         else:
             for signum in signals:
                 tree.signal_group(command.pid, signum)
+
+    def _is_alone(self, command: _Command) -> bool:
+        # In this order: if it ends meanwhile, children that it has just made become ours.
+        return not tree.children(command.pid) and tree.children(self._me) == [command.pid]
 
     def _enforce(self) -> None:
         command = self._command
@@ -310,14 +322,20 @@ class _Guard:
         return True
 
 
-def _execute(argv: Sequence[str], env: Mapping[str, str], errors: int, guardian: int) -> NoReturn:
+def _execute(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    errors: int,
+    guardian: int,
+    altered: Sequence[int],
+) -> NoReturn:
     """In the forked child: become the command."""
     try:
         os.setsid()
         prctl.die_with_parent(signal.SIGKILL)
         # The guardian may have died since the fork, before the line above took effect.
         if os.getppid() == guardian:
-            for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            for signum in altered:
                 signal.signal(signum, signal.SIG_DFL)
             # What was sent to us since the fork has waited, and takes effect here.
             signal.pthread_sigmask(signal.SIG_SETMASK, ())

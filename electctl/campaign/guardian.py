@@ -261,7 +261,11 @@ class Guardian:
         """
         self._reap_guardian()
         me, session = os.getpid(), os.getsid(0)
-        spare = self._spared | {p.key for p in tree.descendants(me) if p.session == session}
+        # A guardian that was killed at once has not left our session yet.
+        guardian = None if self._reaped else self.pid
+        spare = self._spared | {
+            p.key for p in tree.descendants(me) if p.session == session and p.pid != guardian
+        }
         tree.kill_all(me, spare)
         left = tree.descendants(me, spare)
         for process in left:
