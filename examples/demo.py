@@ -7,6 +7,7 @@ twice; what the ledger says about overlap is the verdict. Nothing is left behind
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -127,6 +128,8 @@ def verdict(terms: list[Term]) -> int:
 
 
 def main() -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # also through a pipe, it is told as it happens
     with tempfile.TemporaryDirectory(prefix="electctl-demo-") as home, ExitStack() as stack:
         terms = play(Path(home), stack)
         for name in CANDIDATES:
