@@ -16,16 +16,16 @@ import pytest
 
 from electctl.backend import View
 from electctl.clock import now
-from electctl.errors import (
-    DuplicateId,
-    Unreachable,
-)
+from electctl.errors import DuplicateId, Unreachable
 from electctl.lab.cluster import Cluster
 from electctl.lab.proxy import Proxy
 from electctl.registry import open_backend
 from electctl_redis import scripts
 from tests.processes import wait_for
 from tests.redis_stage import TTL, Stage, bare_client, calls, staged
+
+#: In the request that takes a place in the queue: its last argument.
+ENTERS = b"$1\r\n0\r\n"
 
 
 @pytest.fixture
@@ -230,6 +230,49 @@ def test_a_crashed_predecessor_of_the_same_id_is_waited_out(stage: Stage) -> Non
     grant = stage.enter("phoenix", ttl=1.0).acquire(now() + 5)
     assert grant is not None
     assert grant.token == 2
+
+
+def test_a_crashed_predecessor_is_no_twin_where_one_answer_is_slower_than_another(
+    stage: Stage, proxied_url: str, proxy: Proxy
+) -> None:
+    stage.lead("phoenix", ttl=3.0)
+    with open_backend(proxied_url) as far:
+        heir = stage.enter("phoenix", ttl=3.0, backend=far)
+        assert heir.acquire(now()) is None
+        proxy.delay(0.6, direction="replies")
+        assert heir.acquire(now() + 10) is not None
+
+
+def test_one_late_renewal_of_the_dead_is_no_sign_of_life(stage: Stage) -> None:
+    dead, grant = stage.lead("phoenix", ttl=2.0)
+    heir = stage.enter("phoenix", ttl=2.0)
+    assert heir.acquire(now()) is None
+    wait_for(lambda: now() > grant.since + 1.0)
+    dead.renew()
+    assert heir.acquire(now() + 10) is not None
+
+
+def test_nothing_of_an_entry_stays_whose_connection_or_answer_was_lost(
+    stage: Stage, proxied_url: str, proxy: Proxy
+) -> None:
+    leader, _ = stage.lead("leader")
+    with open_backend(proxied_url) as far:
+        waiter = stage.enter("w", backend=far)
+        for _ in range(2):
+            proxy.lose_reply(ENTERS)
+            with pytest.raises(Unreachable):
+                waiter.acquire(now() + 10)
+            assert stage.queue() == ("w",), "it took one place, and keeps it"
+        assert waiter.acquire(now()) is None
+        assert stage.queue() == ()
+        future = stage.threads.submit(waiter.acquire, None)
+        wait_for(lambda: stage.queue() == ("w",), what="it waits, once")
+        proxy.cut(refuse=False)
+        with pytest.raises(Unreachable):
+            future.result(10)
+        leader.release()
+        assert waiter.acquire(now()) is not None
+        assert stage.queue() == ()
 
 
 # Watching ----------------------------------------------------------------------------------------

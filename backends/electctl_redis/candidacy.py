@@ -27,7 +27,7 @@ FOREIGN_POLL = 0.5
 #: Keyspace events after which a lock need not be looked at: it is taken, or lives on.
 _STILL_HELD = frozenset({b"set", b"expire"})
 #: By how much (s) the end of a rival's time must move for it to be a sign of life: PTTL is whole
-#: milliseconds, and the way from the server to us varies.
+#: milliseconds, and clocks run at different rates.
 _SIGN_OF_LIFE = 0.25
 
 
@@ -57,8 +57,9 @@ class RedisCandidacy(Candidacy):
         self._stamp = b""
         #: Whether something of ours may be in the store.
         self._may_remain = False
-        #: Others under our id, by value: until when each lived when last seen.
-        self._rivals: dict[bytes, float] = {}
+        #: Others under our id, by value: until when each can live by what was seen last, and how
+        #: often that was put off.
+        self._rivals: dict[bytes, tuple[float, int]] = {}
 
     # Entering ------------------------------------------------------------------------------------
 
@@ -85,7 +86,7 @@ class RedisCandidacy(Candidacy):
 
     def _try(self) -> Grant | _Busy:
         stamp = b"" if self._subscription is None else self._stamp or b"0"
-        since = now()
+        since, remained = now(), self._may_remain
         self._may_remain = True
         answer = self._links.script(
             scripts.ACQUIRE,
@@ -101,19 +102,26 @@ class RedisCandidacy(Candidacy):
             return Grant(token=answer[1], since=since, ttl=self.bid.ttl)
         value, left = answer[1], answer[2] / 1000
         if owner(value).id == self.bid.candidate and owner(value).ours:
-            self._watch_rival(value, now() + left)
+            self._watch_rival(value, since + left, now() + left)
         if stamp == b"":
-            self._may_remain = bool(self._stamp)
+            self._may_remain = remained  # this request has left nothing
             return _Busy(value, now(), 0)
         _, _, _, look, rank, self._stamp, rival, till = answer
         if rival is not None:
-            self._watch_rival(rival, int(till) / 1000)
+            self._watch_rival(rival, int(till) / 1000, int(till) / 1000)
         return _Busy(value, now() + look / 1000, rank)
 
-    def _watch_rival(self, value: bytes, until: float) -> None:
-        """A predecessor's remains only run out; what extends its time is another live process."""
-        first = self._rivals.setdefault(value, until)
-        if until > first + _SIGN_OF_LIFE:
+    def _watch_rival(self, value: bytes, earliest: float, latest: float) -> None:
+        """A predecessor's remains only run out; what extends its time is another live process.
+
+        It was seen to end between ``earliest`` and ``latest``. Once it may be a request of the
+        dead, or of our own last term, that a network gave up late; so it takes two.
+        """
+        until, signs = self._rivals.get(value, (latest, 0))
+        if earliest > until + _SIGN_OF_LIFE:
+            until, signs = latest, signs + 1
+        self._rivals[value] = until, signs
+        if signs >= 2:
             raise DuplicateId(
                 f"another process campaigns for {self.bid.election!r} as {self.bid.candidate!r}",
                 hint="give each candidate an --id of its own",
@@ -207,8 +215,7 @@ class RedisCandidacy(Candidacy):
         """Delete the lock if its value is ours, leave the queue, wake the next; in one script."""
         if not self._may_remain:
             return
-        member = self._stamp + b":" + self.value if self._stamp else b""
-        self._links.script(scripts.RELEASE, self.keys.queue, self.keys.channels, self.value, member)
+        self._links.script(scripts.RELEASE, self.keys.queue, self.keys.channels, self.value)
         self._may_remain = False
 
     def close(self) -> None:

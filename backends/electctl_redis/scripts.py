@@ -104,6 +104,13 @@ local function tell(found, messages)
   end
 end
 
+-- Take our own entry out of the queue, also one that we never heard of.
+local function leave(value)
+  for _, member in ipairs(redis.call('ZRANGE', waiting, 0, -1)) do
+    if string.sub(member, 18) == value then redis.call('ZREM', waiting, member) end
+  end
+end
+
 local function wake()
   local now = clock()
   tell(waiters(now), {'free', 'standby'})
@@ -123,9 +130,14 @@ if held and held ~= value then
   local left = redis.call('PTTL', lock)
   if stamp == '' then return {0, held, left} end
   local now, fresh = clock()
-  if stamp == '0' then stamp = fresh end
-  local me, id = stamp .. ':' .. value, string.sub(value, 1, -34)
   local found = waiters(now)
+  if stamp == '0' then
+    stamp = fresh
+    for _, waiter in ipairs(found) do   -- an earlier request of ours, whose answer was lost
+      if string.sub(waiter.member, 18) == value then stamp = string.sub(waiter.member, 1, 16) end
+    end
+  end
+  local me, id = stamp .. ':' .. value, string.sub(value, 1, -34)
   local rank, rival, till, last = 0, false, 0, 0
   for _, waiter in ipairs(found) do
     if waiter.member < me then
@@ -155,7 +167,7 @@ local now = clock()
 local token = redis.call('HINCRBY', term, 'token', 1)
 redis.call('SET', lock, value, 'PX', ttl)
 redis.call('HSET', term, 'holder', value, 'since', now, 'ttl', ttl, 'evict', '')
-if stamp ~= '' then redis.call('ZREM', waiting, stamp .. ':' .. value) end
+leave(value)
 changed('held ' .. token .. ' ' .. ttl .. ' ' .. now .. ' ' .. value)
 tell(waiters(now), {
   'rank 0 ' .. look_in(0, ttl, ttl),
@@ -172,13 +184,13 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return redis.call('HGET', KEYS[2], 'evict') == ARGV[1] and 1 or 0
 """)
 
-#: ARGV: channels, value, member of the queue ("" for none). Frees the lock only if it is ours.
+#: ARGV: channels, value. Leaves the queue, and frees the lock only if it is ours.
 RELEASE = Script(
     _CLOCK
     + _WAITERS
     + """
 local held = redis.call('GET', lock)
-if ARGV[3] ~= '' then redis.call('ZREM', waiting, ARGV[3]) end
+leave(ARGV[2])
 if held == ARGV[2] then
   redis.call('DEL', lock)
   changed('free')
