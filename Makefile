@@ -37,11 +37,11 @@ outside: $(VENV)/developed servers
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 --editable .
 	touch $@
 
 $(VENV)/developed: $(VENV)/installed pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[dev]'
 	touch $@
 
 # Installs the missing ones; says what to install where there is no apt-get or no right to use it.
@@ -54,10 +54,11 @@ servers:
 	if [ -n "$$missing" ]; then \
 	  command -v apt-get >/dev/null || { echo "please install:$$missing" >&2; exit 69; }; \
 	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	  echo "installing$$missing"; \
+	  echo "installing$$missing"; log=$$(mktemp); \
 	  { $$sudo apt-get update -qq && \
 	    $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
-	  } >/tmp/electctl-apt.log 2>&1 || { tail -20 /tmp/electctl-apt.log >&2; exit 69; }; \
+	  } >$$log 2>&1 || { tail -20 $$log >&2; rm -f $$log; exit 69; }; \
+	  rm -f $$log; \
 	fi
 
 clean:
