@@ -169,10 +169,15 @@ class Watch(ABC):
 
 
 class Backend(ABC):
-    """One store, opened from a URL. Opening makes no contact."""
+    """One store, opened from a URL. Opening makes no contact.
+
+    ``notes`` collects remarks for people on what was found in the store, each one line; commands
+    show them as warnings.
+    """
 
     def __init__(self, url: BackendURL) -> None:
         self.url = url
+        self.notes: set[str] = set()
 
     @property
     @abstractmethod

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from electctl.testing.stage import Stage, eventually
-from electctl_etcd.elector import EtcdBackend
 from electctl_etcd.lab import EtcdCluster
 from tests.etcd import EtcdHarness, Native
+from tests.processes import Electctl
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_we_observe_the_leaders_of_native_tools(stage: Stage, harness: EtcdHarne
 
 
 def test_a_nested_name_is_no_candidate_of_ours_and_is_noted(
-    stage: Stage, harness: EtcdHarness
+    stage: Stage, harness: EtcdHarness, electctl: Electctl
 ) -> None:
     """A native tool would wait for it: INTEROP.md, "Names nest"."""
     with Native(harness.etcd, "lock", f"{stage.election}/nested") as lock:
@@ -117,9 +117,13 @@ def test_a_nested_name_is_no_candidate_of_ours_and_is_noted(
         leadership = stage.lead("a")
         assert stage.elector.candidates(stage.election) == ()
         for backend in (leadership.backend, stage.elector.backend):
-            assert isinstance(backend, EtcdBackend)
             (note,) = backend.notes
             assert f"{stage.election}/nested/" in note
+        for args in (("campaign", stage.election, "--", "true"), ("holders", stage.election)):
+            leadership.release()
+            warned = electctl.run("-b", harness.url, *args, check=0).stderr
+            assert f"{stage.election}/nested/" in warned
+        leadership = stage.lead("a")
         # Also when it comes between two of ours in the queue.
         with Native(harness.etcd, "lock", f"{stage.election}/between") as between:
             assert between.line(5)

@@ -30,9 +30,8 @@ DEFAULT_HOST = "127.0.0.1"
 class EtcdBackend(Backend):
     """``etcd://[user[:password]@]host[:port],…`` and ``etcds://…?ca=&cert=&key=``.
 
-    ``notes`` collects remarks for people, such as that the name of one election lies within
-    another's. Raises UsageError for a URL that says more than this, ConfigError for a certificate
-    that cannot be read.
+    Its ``notes`` say where the name of one election lies within another's. Raises UsageError for a
+    URL that says more than this, ConfigError for a certificate that cannot be read.
     """
 
     def __init__(self, url: BackendURL) -> None:
@@ -42,7 +41,6 @@ class EtcdBackend(Backend):
                 f"an {url.scheme} URL has no path",
                 hint="the election's name is the key prefix; give it to the command",
             )
-        self.notes: set[str] = set()
         self._client = Client(
             tuple(
                 f"[{host}]:{port or DEFAULT_PORT}"

@@ -153,6 +153,7 @@ class Supervisor:
         self._crash: BaseException | None = None
         self._guardian_dead = False
         self._told_to_stop = 0
+        self._noted: set[str] = set()
         self._selector = selectors.DefaultSelector()
         self._selector.register(inbox, selectors.EVENT_READ, self._read_inbox)
         if guardian is not None:
@@ -278,6 +279,9 @@ class Supervisor:
             leadership = self._leadership = message.leadership
             if self._desk is not None:
                 self._desk.leadership = leadership
+            for note in sorted(self._elector.backend.notes - self._noted):
+                self._emit(orders.Tell("warning", {"message": note}))
+                self._noted.add(note)
             message = orders.Elected(leadership.token, leadership.timing.grace)
         self._feed(message)
 

@@ -46,6 +46,8 @@ def holders(ctx: typer.Context, elections: Elections) -> None:
                 frame.emit(look.as_dict())
         else:
             frame.print(_table(looks))
+        for note in sorted({note for _, backend in opened for note in backend.notes}):
+            frame.note(f"warning: {note}")
     for look in looks:
         if look.error is not None:
             raise look.error
