@@ -25,6 +25,9 @@ from electctl.lab.cluster import Cluster, make_cluster
 
 ROUNDS = 300
 HANDOVERS = 30
+#: What happens in a hand-over, in order: the leader's events, then the next one's.
+LEADERS = ("command_exited", "command_gone", "released")
+STEPS = (*LEADERS, "elected", "command_started")
 WAITING = 100
 WINDOW = 10.0
 
@@ -46,15 +49,16 @@ def uncontended(cluster: Cluster) -> None:
     bare = redis.Redis(port=port)
     release = bare.register_script(RELEASE)
     elector = electctl.connect(cluster.url)
-    ours, theirs = [], []
+    ours: list[tuple[float, float]] = []
+    theirs: list[tuple[float, float]] = []
     for number in range(ROUNDS):
-        begun = time.perf_counter()
+        begun = time.perf_counter(), time.process_time()
         bare.set("bare", str(number), nx=True, px=10000)
         release(keys=["bare"], args=[str(number)])
-        theirs.append(time.perf_counter() - begun)
-        begun = time.perf_counter()
+        theirs.append(since(begun))
+        begun = time.perf_counter(), time.process_time()
         elector.campaign("cost", candidate="a").release()
-        ours.append(time.perf_counter() - begun)
+        ours.append(since(begun))
     before = calls(bare)
     elector.campaign("cost", candidate="a").release()
     after = calls(bare)
@@ -63,12 +67,22 @@ def uncontended(cluster: Cluster) -> None:
         for name in after
         if after[name] != before.get(name, 0)
     }
-    us, them = statistics.median(ours), statistics.median(theirs)
-    print("uncontended acquire + release, median")
-    print(f"  bare client (SET NX PX, compare-and-delete)  {them * 1e6:7.0f} µs")
-    print(f"  electctl                                     {us * 1e6:7.0f} µs   × {us / them:.2f}")
+    print(f"uncontended acquire + release, medians of {ROUNDS}, in turn")
+    for kind, what in enumerate(("on the clock", "of processor time")):
+        us = statistics.median(cost[kind] for cost in ours)
+        them = statistics.median(cost[kind] for cost in theirs)
+        print(f"  bare client (SET NX PX, compare-and-delete)  {them * 1e6:7.0f} µs {what}")
+        print(
+            f"  electctl                                     {us * 1e6:7.0f} µs × {us / them:.2f}"
+        )
     print(f"  commands for one of ours: {sent}")
     elector.close()
+
+
+def since(begun: tuple[float, float]) -> tuple[float, float]:
+    """Seconds on the clock and of processor time since then."""
+    wall, cpu = begun
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def calls(client: Any) -> dict[str, int]:
@@ -79,28 +93,31 @@ def calls(client: Any) -> dict[str, int]:
 
 def handover(cluster: Cluster) -> None:
     """From SIGTERM to the leader's electctl to the start of the next one's command."""
+    steps: dict[str, list[float]] = {name: [] for name in STEPS}
     with tempfile.TemporaryDirectory() as home:
-        times = []
         events = Path(home, "0.jsonl")
         leader = start(cluster.url, events)
         until(lambda: seen(events, "command_started"))
         elector = electctl.connect(cluster.url)
         for number in range(1, HANDOVERS + 1):
-            events = Path(home, f"{number}.jsonl")
+            earlier, events = events, Path(home, f"{number}.jsonl")
             follower = start(cluster.url, events)
             until(lambda: elector.candidates("handover"))
             told = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             leader.send_signal(signal.SIGTERM)
             until(lambda events=events: seen(events, "command_started"))
-            times.append((seen(events, "command_started") or 0) - told)
             leader.wait()
+            for name in STEPS:
+                at = seen(earlier if name in LEADERS else events, name)
+                steps[name].append(((at or 0) - told) / 1e6)
             leader = follower
         leader.terminate()
         leader.wait()
         elector.close()
-    ms = sorted(ns / 1e6 for ns in times)
-    print(f"hand-over after SIGTERM, {HANDOVERS} times: command to command")
-    print(f"  median {statistics.median(ms):.1f} ms, least {ms[0]:.1f}, most {ms[-1]:.1f}")
+    print(f"hand-over after SIGTERM, {HANDOVERS} times; ms since the signal was sent")
+    for name, ms in steps.items():
+        print(f"  {name:16} median {statistics.median(ms):5.1f}, least {min(ms):5.1f}", end="")
+        print(f", most {max(ms):5.1f}")
 
 
 def start(url: str, events: Path) -> subprocess.Popen[bytes]:
