@@ -81,12 +81,9 @@ class BackendURL:
         """Raise UsageError, with the nearest known name, if an option is not in ``known``."""
         for name in self.options:
             if name not in known:
-                near = get_close_matches(name, known, 1)
-                hint = (
-                    f"did you mean {near[0]}?"
-                    if near
-                    else (f"it knows {', '.join(sorted(known))}" if known else "it has none")
-                )
+                all_known = sorted({*known, "password_file"})
+                near = get_close_matches(name, all_known, 1)
+                hint = f"did you mean {near[0]}?" if near else f"it knows {', '.join(all_known)}"
                 raise UsageError(f"{self.scheme}:// has no option {name!r}", hint=hint)
 
     def masked(self) -> str:
@@ -173,6 +170,7 @@ def _read_password(path: str, password: str | None) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(
-            f"password file {path} cannot be read: {error}", hint="is it there, and readable?"
+            f"password file {path} cannot be read: {cause}", hint="is it there, and readable?"
         ) from None

@@ -109,10 +109,13 @@ def test_the_password_may_come_from_the_environment_or_a_file(
     assert "password_file" not in parse(f"redis://u@h?password_file={file}").options
     with pytest.raises(UsageError, match="both a password and a password_file"):
         parse(f"redis://u:own@h?password_file={file}")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match=r"cannot be read: No such file or directory$"):
         parse(f"redis://u@h?password_file={file}.missing")
+    with pytest.raises(UsageError, match="no option") as slip:
+        parse(f"redis://u@h?pasword_file={file}").check_options({})
+    assert slip.value.hint == "did you mean password_file?"
     file.write_bytes(b"\xff")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot be read: it is not UTF-8"):
         parse(f"redis://u@h?password_file={file}")
 
 

@@ -112,10 +112,21 @@ def translate(error: Exception, peer: str) -> ElectctlError:
     if isinstance(error, client.TimeoutError | TimeoutError):
         return Unreachable(f"{where} did not answer in time", hint="is it running, and reachable?")
     if isinstance(error, client.ConnectionError | OSError):
-        return Unreachable(f"{where} cannot be reached: {text}", hint="is it running?")
+        cause = _system_cause(error) or text
+        return Unreachable(f"{where} cannot be reached: {cause}", hint="is it running?")
     if isinstance(error, client.ResponseError):
         return _answered(where, text)
     return Unreachable(f"{where}: {type(error).__name__}: {text}")
+
+
+def _system_cause(error: BaseException) -> str:
+    """The system's own words, which the client wraps into more; empty if they are not in it."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    return ""
 
 
 def _answered(where: str, text: str) -> ElectctlError:
@@ -135,7 +146,9 @@ def _denied(code: str, where: str, text: str) -> Refused:
         )
     reason = _DENIED.get(code, text)
     return Refused(
-        f"{where} refused us: {reason}", hint="user:password@ in the URL, or ELECTCTL_PASSWORD"
+        f"{where} refused us: {reason}",
+        hint="name the user and the password in the URL; or the password in ELECTCTL_PASSWORD or "
+        "?password_file=",
     )
 
 
