@@ -14,6 +14,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from electctl.lab.ports import HOST
@@ -123,9 +124,8 @@ def _inode(local: tuple[str, int], remote: tuple[str, int]) -> str:
 def _links(pid: int) -> set[str]:
     """What the descriptors of a process are; empty if it is gone."""
     found = set()
-    try:
-        for entry in os.scandir(f"/proc/{pid}/fd"):
-            found.add(os.readlink(entry.path))
-    except OSError:
-        return found  # it, or one of its descriptors, went meanwhile
+    with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
+        for entry in entries:
+            with suppress(OSError):  # closed meanwhile
+                found.add(os.readlink(entry.path))
     return found
