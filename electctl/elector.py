@@ -247,8 +247,11 @@ class LeaderElector:
     ) -> Leadership:
         """Wait up to ``wait`` seconds (None: for ever, 0: try once) to lead, and lead.
 
-        ``ttl`` seconds is asked of the store; ``grace`` seconds is kept for stopping. Raises what
-        :meth:`Attempt.run` raises.
+        ``ttl`` seconds is asked of the store; ``grace`` seconds is kept for stopping.
+
+        Raises NotElected (``wait`` ran out), Unreachable (no first contact within the smaller of
+        ``wait`` and 10 s), Refused, DuplicateId, UnsafeTiming, all of :mod:`electctl.errors`. In
+        the ``with`` block, ``check()`` and ``checkpoint.set()`` raise LeadershipLost.
         """
         return self.attempt(election, candidate, ttl=ttl, wait=wait, grace=grace).run()
 

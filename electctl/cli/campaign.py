@@ -133,7 +133,7 @@ def campaign(
         typer.Option(
             "--on-elected",
             metavar="CMD",
-            help="A shell line to run as the leader, before COMMAND.",
+            help="A shell line to run as the leader, before COMMAND; if it fails, that is told.",
             show_default=False,
         ),
     ] = None,
