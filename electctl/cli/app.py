@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 import typer
@@ -71,10 +72,12 @@ def _takes_globals(
     """Only its signature is used: the global options, once for all commands."""
 
 
-def _global_params() -> list[Any]:
+@cache
+def _global_params() -> tuple[Any, ...]:
+    """Made once, and shared by all commands: Typer takes a millisecond for it."""
     probe = typer.Typer(add_completion=False)
     probe.command()(_takes_globals)
-    return list(typer.main.get_command(probe).params)
+    return tuple(typer.main.get_command(probe).params)
 
 
 def _merge_globals(ctx: typer.Context) -> None:
