@@ -12,7 +12,8 @@ ROUNDS ?= 20
 # program (or file) and the Debian package it is from
 SERVERS := redis-server:redis-server redis-sentinel:redis-sentinel openssl:openssl \
            etcd:etcd-server etcdctl:etcd-client \
-           /usr/share/java/zookeeper.jar:zookeeper java:default-jre-headless
+           /usr/share/java/zookeeper.jar:zookeeper java:default-jre-headless \
+           /usr/share/java/curator-recipes.jar:libcurator-recipes-java javac:default-jdk-headless
 
 .PHONY: demo test lint bench outside servers clean
 

@@ -1,21 +1,14 @@
-"""One election with kazoo, tooz and contenders of Curator's shapes, both ways.
-
-Debian has no Curator: its contenders are written here after its sources (LeaderLatch,
-LockInternals; curator-recipes 5), on a plain kazoo client.
-"""
+"""One election with kazoo and tooz, both ways. Curator: ``test_zookeeper_curator.py``."""
 
 from __future__ import annotations
 
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
 import tooz.coordination
-from kazoo.exceptions import NoNodeError
-from kazoo.protocol.states import EventType
 
 from electctl.elector import LeaderElector, connect
 from electctl.errors import NotElected
@@ -96,62 +89,10 @@ def kazoo_lock_among_curators(client: Any, path: str, name: str) -> Native:
     return Native(lead)
 
 
-def curator(client: Any, path: str, name: str, marker: str) -> Native:
-    """LeaderLatch (``latch-``) or LockInternals (``lock-``).
-
-    Sorts by what follows the last marker. Like LeaderLatch.checkLeadership it looks at the
-    predecessor's *deletion* alone: any other event uses its watch up.
-    """
-    client.ensure_path(path)
-    node = client.create(
-        f"{path}/_c_{uuid.uuid4()}-{marker}", name.encode(), ephemeral=True, sequence=True
-    )
-    own = node.rpartition("/")[2]
-
-    def after_marker(child: str) -> str:
-        index = child.rfind(marker)
-        return child[index + len(marker) :] if index >= 0 else child
-
-    def lead(leads: threading.Event, stop: threading.Event) -> None:
-        while True:
-            queue = sorted(client.get_children(path), key=after_marker)
-            index = queue.index(own)
-            if index == 0:
-                break
-            gone = threading.Event()
-
-            def deleted(event: Any, gone: threading.Event = gone) -> None:
-                if event.type == EventType.DELETED:
-                    gone.set()
-
-            try:
-                client.get(f"{path}/{queue[index - 1]}", deleted)
-            except NoNodeError:
-                continue
-            assert gone.wait(60), "Curator would wait for ever"
-        # The znode must be of this session, as LeaderLatch asks.
-        assert client.exists(node).ephemeralOwner == client.client_id[0]
-        leads.set()
-        stop.wait(60)
-        client.delete(node)
-
-    return Native(lead)
-
-
-def curator_latch(client: Any, path: str, name: str) -> Native:
-    return curator(client, path, name, "latch-")
-
-
-def curator_lock(client: Any, path: str, name: str) -> Native:
-    return curator(client, path, name, "lock-")
-
-
 PAIRS = [
     pytest.param(kazoo_election, "kazoo", id="kazoo-election"),
     pytest.param(kazoo_lock, "kazoo", id="kazoo-lock"),
     pytest.param(kazoo_lock_among_curators, "curator-latch", id="kazoo-lock-with-patterns"),
-    pytest.param(curator_latch, "curator-latch", id="curator-latch"),
-    pytest.param(curator_lock, "curator-lock", id="curator-lock"),
 ]
 
 Make = Callable[[Any, str, str], Native]
