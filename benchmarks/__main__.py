@@ -1,9 +1,13 @@
-"""All measurements that take less than a few minutes: ``make bench``."""
+"""All measurements that take less than a few minutes: ``make bench``.
+
+``python -m benchmarks.handover`` and ``benchmarks.outside`` take longer: they wait for leases to
+run out.
+"""
 
 from __future__ import annotations
 
-from benchmarks import redis_cost, startup
+from benchmarks import cost, crowd, redis_cost, startup
 
-for measurement in (startup, redis_cost):
+for measurement in (startup, redis_cost, cost, crowd):
     measurement.main()
     print()
