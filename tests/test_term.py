@@ -383,11 +383,16 @@ class TestHowItEnds:
         assert checked.finish.exit_code == 79
         assert checked.term.lost_reason == "guardian_died"
 
-    def test_guardian_died_while_waiting(self) -> None:
+    @pytest.mark.parametrize("elected", [False, True])
+    def test_guardian_died_while_waiting(self, elected: bool) -> None:
+        """It withdraws, so as to keep nobody from leading who can run the command."""
         checked = Checked(orders.Plan())
-        checked.feed(GuardianDied())
-        checked.elect()
-        checked.feed(orders.GivenBack())
+        assert checked.feed(GuardianDied()) == [orders.Cancel()]
+        if elected:
+            checked.elect()
+            checked.feed(orders.GivenBack())
+        else:
+            checked.feed(orders.AttemptFailed(NotElected("cancelled")))
         assert checked.finish is not None
         assert (checked.finish.outcome, checked.finish.exit_code) == ("cannot_run", 126)
 

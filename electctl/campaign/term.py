@@ -50,7 +50,7 @@ Stage = Literal[
     "finished",
 ]
 #: Why the term ends; the first one counts, but a loss while the command runs beats a signal.
-Cause = Literal["completed", "signal", "lost", "cannot_run", "failed"]
+Cause = Literal["completed", "signal", "lost", "failed"]
 
 #: Seconds of waiting after which the leader is looked up, once.
 LOOK_AFTER = 2.0
@@ -61,6 +61,7 @@ STUCK_LIMIT = 10.0
 SAME_REQUEST = 0.25
 #: Seconds that the store may take over a release, and over a done mark after the lease's end.
 ANSWER_LIMIT = 5.0
+NO_GUARDIAN = "the guardian process died before the command could start"
 
 LOST = {
     "expired": "the lease expired before the renewal reached the server, so we lost leadership",
@@ -215,10 +216,8 @@ class Term:
             return self._lose("expired", now)
         if self._job == "on_elected":
             return [_warning(f"--on-elected: {event.message}")]
-        if self.cause is None:
-            kind = CommandNotFound if event.exit_code == CommandNotFound.exit_code else CannotRun
-            self.cause = "cannot_run"
-            self._error = kind(event.message)
+        kind = CommandNotFound if event.exit_code == CommandNotFound.exit_code else CannotRun
+        self._fail(kind(event.message))
         return []
 
     def _exited(self, event: Exited, now: float) -> list[Instruction]:
@@ -249,6 +248,9 @@ class Term:
 
     def _guardian_died(self, now: float) -> list[Instruction]:
         self._guardian_dead = True
+        if self.stage == "waiting":
+            self._fail(CannotRun(NO_GUARDIAN))
+            return [orders.Cancel()]
         return self._lose("guardian_died", now, kill=True) if self.tree_alive else []
 
     def _signalled(self, signum: int, now: float) -> list[Instruction]:
@@ -282,8 +284,7 @@ class Term:
         return self._next(now)
 
     def _mark_written(self, error: ElectctlError | None, now: float) -> list[Instruction]:
-        self._answer_by = None
-        self._mark_error = error
+        self._answer_by, self._mark_error = None, error
         return self._next(now)
 
     def _given_back(self, error: ElectctlError | None) -> list[Instruction]:
@@ -400,8 +401,7 @@ class Term:
 
     def _start(self, stage: Stage, job: orders.Job, now: float) -> list[Instruction]:
         if self._guardian_dead:
-            self.cause = "cannot_run"
-            self._error = CannotRun("the guardian process died before the command could start")
+            self._fail(CannotRun(NO_GUARDIAN))
             return self._give_back(now)
         self.stage = stage
         self._job = job
