@@ -91,6 +91,7 @@ COMMAND_LINES = [
     Bad(("campaign", "a", *WITH, "--wait", "1000000d"), 2, "a hundred years", "shorter"),
     Bad(("campaign", "a", *WITH, "--wait", "\u0661s"), 2, "is not a duration", "500ms"),
     Bad(("watch", "a", *WITH, "--for", "x"), 2, "--for: 'x' is not a duration", "500ms"),
+    Bad(("watch", "a", *WITH, "--for", "0s"), 2, "--for 0 leaves no time", "holders"),
     Bad(("evict", "a", *WITH, "--wait", ""), 2, "--wait: '' is not a duration", "500ms"),
     Bad(("campaign", "a", *WITH, "--ttl", "0s"), 78, "not a positive time", "10s"),
     Bad(("campaign", "a", *WITH, "--ttl", "100ms"), 78, "unsafe", "raise --ttl"),

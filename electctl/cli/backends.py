@@ -38,9 +38,11 @@ _HEADS = (
 def backends(ctx: typer.Context) -> None:
     """List the schemes that are installed, and what each promises.
 
-    SOUND says whether the fencing token keeps growing whatever fails in the store. CLIENT is the
-    version of the client library. --json has all of it: assumptions, weaknesses, sources, and the
-    options of the URL.
+    FAMILY: consensus, or a lock with a time limit on one server (ttl-lock). TOKEN: what the fencing
+    token is; SOUND: whether it keeps growing whatever fails in the store. ORDER: in which those who
+    wait are served. WAKE-UP: whether the next is told of a release, or has to ask (poll).
+    CHECKPOINT: whether there is a guarded one. CLIENT: the version of the client library. --json
+    has all of it: assumptions, weaknesses, sources, and the options of the URL.
     """
     from electctl.registry import plugins
 

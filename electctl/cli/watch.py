@@ -17,7 +17,7 @@ from electctl.cli.frame import Frame
 from electctl.cli.options import Duration, Elections
 from electctl.cli.present import Presenter, presenter
 from electctl.cli.targets import open_targets
-from electctl.errors import Negative
+from electctl.errors import Negative, UsageError
 
 if TYPE_CHECKING:
     from electctl.watch import Sighting, Target, Watcher
@@ -66,6 +66,8 @@ def watch(
     from electctl.watch import Watcher
 
     frame = Frame.of(ctx)
+    if for_ == 0:
+        raise UsageError("--for 0 leaves no time to look", hint="electctl holders looks once")
     signal.signal(signal.SIGTERM, _terminate)
     with ExitStack() as stack:
         opened = open_targets(frame.settings, elections, stack)
