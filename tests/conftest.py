@@ -6,6 +6,7 @@ A test imports the types it names from :mod:`tests.processes` and :mod:`electctl
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import pytest
 from electctl.lab.cluster import Cluster, make_cluster
 from electctl.lab.proxy import Proxy
 from tests.processes import Electctl
+
+# Whoever is started in the background of a script ignores SIGINT, and so would all that we start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

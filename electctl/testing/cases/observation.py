@@ -63,7 +63,7 @@ class Observation(Cases):
         observer = stage.observe()
         observer.next(SLACK)
         process = stage.process("doomed", hold=60)
-        change = observer.until("holder", 10)
+        change = observer.until("holder", 30)
         process.kill()
         assert change.view.holder is not None
         assert change.view.holder.id == "doomed"
