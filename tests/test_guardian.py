@@ -933,7 +933,7 @@ def test_without_proc_the_process_group_is_killed(tmp_path: Path) -> None:
         "guardian = Guardian.spawn()\n"
     )
     script = f"(trap '' TERM; echo x >>{file}; {SPIN}) & echo $! >{file}; wait"
-    driver = Driver("sh", "-c", script, before=before, terminate=0.5, kill=1.0)
+    driver = Driver("sh", "-c", script, before=before, terminate=3.0, kill=3.5)
     try:
         eventually("both run", lambda: file.exists() and file.read_text().count("\n") == 2)
         stubborn = int(next(line for line in file.read_text().split() if line != "x"))
