@@ -1,0 +1,115 @@
+"""Carries a client's requests to whichever node leads, sans-I/O.
+
+What this does not guarantee: that a request acts once. It sends again what is not answered; the
+session and sequence number inside a command make it act once, renewals and reads may be repeated.
+An answer counts from when its request was *first* sent, because any of the copies may have
+brought it.
+
+Times are seconds on the caller's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from electctl.raft.requests import Answer, Ask, Reply, Request, Retry
+
+#: Seconds before a node that could not help is asked again.
+PAUSE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class SendTo:
+    """Send ``request`` to the node ``server``; it may be lost."""
+
+    server: int
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request until its answer. ``since``: when it was first sent, ``until``: given up."""
+
+    request: Request
+    since: float
+    until: float
+    server: int
+    again_at: float
+    #: How often it has been passed on without a pause.
+    hops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The exchange is over, with this reply; None: given up, outcome unknown."""
+
+    exchange: Exchange
+    reply: Reply | None
+
+
+class Courier:
+    """One client's way to the cluster. ``patience``: seconds before another node is tried."""
+
+    def __init__(self, servers: tuple[int, ...], patience: float) -> None:
+        self._servers = servers
+        self._patience = patience
+        self._target = servers[0]
+        self._last_id = 0
+        self._open: dict[int, Exchange] = {}
+
+    def send(self, ask: Ask, now: float, until: float) -> tuple[int, SendTo]:
+        """A new request, given up at ``until``. Returns its id."""
+        self._last_id += 1
+        request = Request(self._last_id, ask)
+        exchange = Exchange(request, now, until, self._target, now + self._patience)
+        self._open[request.id] = exchange
+        return request.id, SendTo(exchange.server, request)
+
+    def drop(self, number: int) -> None:
+        """Forget a request; its answer will be ignored, and it may still act."""
+        self._open.pop(number, None)
+
+    def receive(self, server: int, answer: Answer, now: float) -> Answered | SendTo | None:
+        """An answer came from ``server``. None: nothing to do (now)."""
+        exchange = self._open.get(answer.id)
+        if exchange is None:
+            return None
+        if not isinstance(answer.reply, Retry):
+            self._target = server
+            del self._open[answer.id]
+            return Answered(exchange, answer.reply)
+        if server != exchange.server:
+            return None
+        leader = answer.reply.leader
+        if leader in self._servers and leader != server and exchange.hops < len(self._servers):
+            self._target = leader
+            return self._resend(exchange, now, exchange.hops + 1)
+        self._look_beyond(server)
+        self._open[answer.id] = replace(exchange, again_at=min(exchange.again_at, now + PAUSE))
+        return None
+
+    def wake(self, now: float) -> list[Answered | SendTo]:
+        """Time has passed: what is given up, and what is sent again."""
+        out: list[Answered | SendTo] = []
+        for number, exchange in list(self._open.items()):
+            if now >= exchange.until:
+                del self._open[number]
+                out.append(Answered(exchange, None))
+            elif now >= exchange.again_at:
+                self._look_beyond(exchange.server)
+                out.append(self._resend(exchange, now, 0))
+        return out
+
+    def wake_at(self) -> float | None:
+        """When :meth:`wake` is due."""
+        return min((min(e.until, e.again_at) for e in self._open.values()), default=None)
+
+    def _look_beyond(self, server: int) -> None:
+        if self._target == server:
+            place = self._servers.index(server) + 1
+            self._target = self._servers[place % len(self._servers)]
+
+    def _resend(self, exchange: Exchange, now: float, hops: int) -> SendTo:
+        again = replace(exchange, server=self._target, again_at=now + self._patience, hops=hops)
+        self._open[exchange.request.id] = again
+        return SendTo(again.server, again.request)

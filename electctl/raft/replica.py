@@ -1,0 +1,284 @@
+"""One server of the cluster, sans-I/O: Raft, the lease table and the clients' questions.
+
+What this does not guarantee: that a client is who it says, or that an answer reaches it. Nor that
+a session ends on time (:mod:`electctl.raft.deadlines`).
+
+A command is answered when it has been applied. A renewal and a read need no entry in the log.
+They are answered only when
+
+(a) this leader has applied an entry of its own term, so it knows all that was committed before;
+(b) for a renewal: its log holds no entry, not yet applied, that could take from the session what
+    it holds (expiry, release, eviction);
+(c) a majority has acknowledged, in its term, a heartbeat that was sent after the question came.
+
+(a) and (c) are Ongaro's thesis, section 6.4; (b) is what a lease needs beyond a read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from electctl.raft.commands import (
+    Command,
+    Enter,
+    Expire,
+    Open,
+    Opened,
+)
+from electctl.raft.core import Raft
+from electctl.raft.deadlines import Deadlines
+from electctl.raft.leases import Effect, LeaseTable
+from electctl.raft.messages import Entry, Persist
+from electctl.raft.requests import (
+    Answer,
+    Applied,
+    CheckpointSeen,
+    ElectionSeen,
+    LookCheckpoint,
+    LookElection,
+    Notice,
+    Renew,
+    Renewed,
+    Reply,
+    Request,
+    Retry,
+    Submit,
+)
+from electctl.raft.snapshots import dump, load
+from electctl.raft.steps import (
+    Became,
+    Commit,
+    Compact,
+    Confirm,
+    Confirmed,
+    Propose,
+    Receive,
+    Restore,
+    Role,
+    Send,
+    Tick,
+)
+from electctl.raft.steps import Instruction as RaftInstruction
+
+
+@dataclass(frozen=True, slots=True)
+class FromClient:
+    """``request`` came from ``client``, a name under which the transport can answer."""
+
+    client: str
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Send ``message`` to ``client``; it may be lost."""
+
+    client: str
+    message: Answer | Notice
+
+
+ReplicaEvent = Tick | Receive | FromClient
+#: Carry them out in order; what follows a Persist waits until that is durable.
+ReplicaInstruction = Persist | Send | Tell | Became
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A renewal or a read that waits for its proof."""
+
+    round: int
+    arrived: int
+    client: str
+    request: Request
+
+
+class Replica:
+    """Feed :meth:`handle`; carry out what it returns, in order, before the next event.
+
+    ``tick_ms`` is the time between two ticks. The log is cut down to a snapshot whenever
+    ``compact_after`` entries have been applied since the last one.
+    """
+
+    def __init__(
+        self,
+        raft: Raft,
+        tick_ms: int,
+        *,
+        compact_after: int = 1000,
+        restore: Callable[[bytes], LeaseTable] = load,
+    ) -> None:
+        self.raft = raft
+        self.table = restore(raft.log.snapshot.state)
+        self.applied = raft.log.snapshot.index
+        self._restore = restore
+        self._compact_after = compact_after
+        self._deadlines = Deadlines(tick_ms)
+        self._waiting: dict[int, tuple[str, int]] = {}
+        self._pending: list[_Pending] = []
+        #: Where each session was last heard from, for notices.
+        self._homes: dict[int, str] = {}
+        self._out: list[ReplicaInstruction] = []
+
+    def handle(self, event: ReplicaEvent) -> list[ReplicaInstruction]:
+        """Take in one event; return what must be done. Raises Unsound."""
+        self._out = []
+        match event:
+            case FromClient(client=client, request=request):
+                self._request(client, request)
+            case Tick():
+                self._carry_out(self.raft.handle(event))
+                self._end_overdue()
+            case _:
+                self._carry_out(self.raft.handle(event))
+        return self._out
+
+    @property
+    def ready(self) -> bool:
+        """Condition (a): we lead and have applied an entry of our term."""
+        raft = self.raft
+        return raft.role is Role.LEADER and raft.log.term_at(self.applied) == raft.term
+
+    # Requests ------------------------------------------------------------------------------------
+
+    def _request(self, client: str, request: Request) -> None:
+        if self.raft.role is not Role.LEADER:
+            self._answer(client, request.id, Retry(self.raft.leader))
+            return
+        match request.ask:
+            case Submit() if (client, request.id) in self._waiting.values():
+                # Sent again, while its entry is on the way: another would only add to the load.
+                return
+            case Submit(command=command):
+                if isinstance(command, Enter):
+                    self._homes[command.session] = client
+                index = self.raft.log.last_index + 1
+                self._waiting[index] = client, request.id
+                self._propose(command)
+            case ask:
+                if isinstance(ask, Renew):
+                    self._homes[ask.session] = client
+                instructions = self.raft.handle(Confirm())
+                pending = _Pending(self.raft.covering, self._deadlines.now, client, request)
+                self._pending.append(pending)
+                self._carry_out(instructions)
+                self._answer_proven()
+
+    def _propose(self, command: Command) -> None:
+        self._carry_out(self.raft.handle(Propose(command)))
+
+    def _answer(self, client: str, number: int, reply: Reply) -> None:
+        self._out.append(Tell(client, Answer(number, reply)))
+
+    def _answer_proven(self) -> None:
+        """Answer every question for which (a), (b) and (c) hold."""
+        if self._pending and self.ready:
+            self._pending = [
+                pending
+                for pending in self._pending
+                if not self._proven(pending) or not self._answered(pending)
+            ]
+
+    def _proven(self, pending: _Pending) -> bool:
+        """Condition (c)."""
+        return pending.round <= self.raft.confirmed
+
+    def _answered(self, pending: _Pending) -> bool:
+        match pending.request.ask:
+            case Renew(session=number):
+                if self._at_risk(number):
+                    return False
+                standing = self.table.standing(number)
+                if standing is not None:
+                    ttl_ms = self.table.sessions[number].ttl_ms
+                    self._deadlines.renewed(number, ttl_ms, pending.arrived)
+                self._answer(pending.client, pending.request.id, Renewed(standing))
+            case LookElection(election=name):
+                self._answer(pending.client, pending.request.id, self._election(name))
+            case LookCheckpoint(election=name, slot=slot):
+                found = CheckpointSeen(self.table.checkpoints.get((name, slot)))
+                self._answer(pending.client, pending.request.id, found)
+        return True
+
+    def _at_risk(self, number: int) -> bool:
+        """The opposite of condition (b)."""
+        unapplied = self.raft.log.slice(self.applied + 1, self.raft.log.last_index)
+        return any(self.table.may_end(entry.command, number) for entry in unapplied)
+
+    def _election(self, name: str) -> ElectionSeen:
+        election = self.table.elections.get(name)
+        if election is None or election.holder is None:
+            return ElectionSeen("", None, ())
+        sessions = self.table.sessions
+        waiting = tuple(sessions[number].candidate for number in election.queue)
+        return ElectionSeen(sessions[election.holder].candidate, election.token, waiting)
+
+    # Time ----------------------------------------------------------------------------------------
+
+    def _end_overdue(self) -> None:
+        overdue = self._deadlines.tick()
+        if self.ready:
+            for number in overdue:
+                if not self._expiring(number):
+                    self._propose(Expire(number))
+
+    def _expiring(self, number: int) -> bool:
+        unapplied = self.raft.log.slice(self.applied + 1, self.raft.log.last_index)
+        return any(entry.command == Expire(number) for entry in unapplied)
+
+    # What the core says --------------------------------------------------------------------------
+
+    def _carry_out(self, instructions: list[RaftInstruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Send() | Persist():
+                    self._out.append(instruction)
+                case Confirmed():
+                    self._answer_proven()
+                case Commit(entries=entries):
+                    for entry in entries:
+                        self._apply(entry)
+                    self._answer_proven()
+                    self._compact()
+                case Became():
+                    self._became(instruction)
+                case Restore(snapshot=snapshot):
+                    self.table = self._restore(snapshot.state)
+                    self.applied = snapshot.index
+
+    def _became(self, change: Became) -> None:
+        self._out.append(change)
+        if change.role is Role.LEADER:
+            self._deadlines.elected(self.table.sessions)
+            return
+        asked = [*self._waiting.values(), *((p.client, p.request.id) for p in self._pending)]
+        self._waiting = {}
+        self._pending = []
+        self._homes = {}
+        for client, number in asked:
+            self._answer(client, number, Retry(change.leader))
+
+    def _apply(self, entry: Entry) -> None:
+        effect = self.table.apply(entry.index, entry.command)
+        self.applied = entry.index
+        if self.raft.role is not Role.LEADER:
+            return
+        self._keep_time(entry.command, effect)
+        waiting = self._waiting.pop(entry.index, None)
+        if waiting is not None:
+            self._answer(*waiting, Applied(effect.result))
+        if effect.granted is not None and effect.granted.session in self._homes:
+            session = effect.granted.session
+            self._out.append(Tell(self._homes[session], Notice(session)))
+
+    def _keep_time(self, command: Command, effect: Effect) -> None:
+        match command, effect.result:
+            case Open(ttl_ms=ttl_ms), Opened(session=number):
+                self._deadlines.renewed(number, ttl_ms, self._deadlines.now)
+        if effect.ended is not None:
+            self._deadlines.ended(effect.ended)
+            self._homes.pop(effect.ended, None)
+
+    def _compact(self) -> None:
+        if self.applied - self.raft.log.snapshot.index >= self._compact_after:
+            self._carry_out(self.raft.handle(Compact(self.applied, dump(self.table))))

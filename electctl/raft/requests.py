@@ -1,0 +1,108 @@
+"""What a client asks of a node, and what it is told.
+
+What an answer does not guarantee: that the client gets it. What is not answered, or answered with
+:class:`Retry`, may have acted; the client sends it again under the same session and sequence
+number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from electctl.raft.commands import ClientCommand, Result
+from electctl.raft.leases import Checkpoint, Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Commit this command and tell its result."""
+
+    command: ClientCommand
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Give the session its full TTL again, and tell how it stands."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class LookElection:
+    """Who leads and who waits."""
+
+    election: str
+
+
+@dataclass(frozen=True, slots=True)
+class LookCheckpoint:
+    """The last value of that slot."""
+
+    election: str
+    slot: str
+
+
+Ask = Submit | Renew | LookElection | LookCheckpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """``id`` is the client's own and comes back with the answer."""
+
+    id: int
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The command was committed and applied, with this result."""
+
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The session was given its full TTL; None: there is no such session (any more)."""
+
+    standing: Standing | None
+
+
+@dataclass(frozen=True, slots=True)
+class ElectionSeen:
+    """One election at a moment after the question was asked. ``token`` is None when vacant."""
+
+    holder: str
+    token: int | None
+    waiting: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSeen:
+    """The value at a moment after the question was asked; None if there is none."""
+
+    checkpoint: Checkpoint | None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Ask again, at ``leader`` if that is known; a command may or may not have acted."""
+
+    leader: int | None
+
+
+Reply = Applied | Renewed | ElectionSeen | CheckpointSeen | Retry
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The reply to request ``id``."""
+
+    id: int
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Not asked for: this session has been granted its election. A hint: renew it now to see."""
+
+    session: int

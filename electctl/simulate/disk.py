@@ -1,0 +1,64 @@
+"""A server's disk: what is not synced can be lost or torn, and a sync takes time.
+
+What this does not simulate: damage to what was synced. A store that loses that breaks Raft's
+assumptions, and the node that notices refuses to go on.
+"""
+
+from __future__ import annotations
+
+import random
+
+from electctl.raft.codec import Decoder, Malformed, encode
+from electctl.raft.messages import Persist, Stored
+from electctl.raft.storage import Storage, after
+
+_decoder = Decoder(Persist)
+
+
+class Disk(Storage):
+    """A journal of encoded records. What was synced stays; a crash decides about the rest.
+
+    :meth:`write` is the contract's; the world calls :meth:`begin` and :meth:`sync`, to let a crash
+    fall between them.
+    """
+
+    def __init__(self, draw: random.Random) -> None:
+        self._draw = draw
+        self._synced = Stored()
+        self._unsynced: list[Persist] = []
+
+    def begin(self, persist: Persist) -> None:
+        """Hand it to the disk; nothing is promised yet."""
+        self._unsynced.append(persist)
+
+    def sync(self) -> None:
+        """What was begun is durable."""
+        for persist in self._unsynced:
+            self._synced = after(self._synced, persist)
+        self._unsynced = []
+
+    def crash(self) -> None:
+        """Of what was not synced a first part survives, the rest is torn or lost."""
+        survives = True
+        for persist in self._unsynced:
+            data = encode(persist)
+            written = self._draw.choice((0, len(data) // 2, len(data)))
+            survives = survives and self._survives(data[:written])
+        self._unsynced = []
+
+    def _survives(self, data: bytes) -> bool:
+        try:
+            self._synced = after(self._synced, _decoder.decode(data))
+        except Malformed:
+            return False
+        return True
+
+    def load(self) -> Stored:
+        return self._synced
+
+    def write(self, persist: Persist) -> None:
+        self.begin(persist)
+        self.sync()
+
+    def close(self) -> None:
+        return

@@ -1,0 +1,104 @@
+"""One run from a plan: what came of it.
+
+What a run without a violation does not show: that there is none under another seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from electctl.raft.client import Client
+from electctl.raft.errors import Unsound
+from electctl.simulate.invariants import Violation
+from electctl.simulate.linearizability import Operation, linearizable
+from electctl.simulate.plan import LENGTH, QUIET, Plan, make_plan
+from electctl.simulate.server import Parts
+from electctl.simulate.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is tried: the real parts, or some with a planted bug."""
+
+    parts: Parts = field(default_factory=Parts)
+    client: type[Client] = Client
+
+
+SOUND = Subject()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``violation`` is None where nothing was found; ``invariant`` names what was broken."""
+
+    plan: Plan
+    steps: int
+    seconds: float
+    elected: int
+    saves: int
+    reads: int
+    invariant: str | None = None
+    violation: str | None = None
+    trace: tuple[str, ...] = ()
+
+
+def run(plan: Plan, subject: Subject = SOUND, *, traced: bool = False) -> Outcome:
+    """Let the plan happen."""
+    world = World(plan, subject.parts, subject.client, traced=traced)
+    found: Violation | None = None
+    try:
+        world.run_until(LENGTH)
+        _progress(world)
+        _linearizable(world)
+    except Violation as violation:
+        found = violation
+    except Unsound as unsound:
+        found = Violation("a node gave up", unsound.message)
+    history = _history(world)
+    return Outcome(
+        plan,
+        world.steps,
+        world.now,
+        elected=world.invariants.leaderships,
+        saves=sum(o.kind == "write" for operations in history.values() for o in operations),
+        reads=sum(o.kind == "read" for operations in history.values() for o in operations),
+        invariant=None if found is None else found.name,
+        violation=None if found is None else str(found),
+        trace=tuple(world.trace or ()),
+    )
+
+
+def run_seed(seed: int, subject: Subject = SOUND) -> Outcome:
+    """The run of that seed."""
+    return run(make_plan(seed), subject)
+
+
+def _progress(world: World) -> None:
+    """Once nothing has been broken for a while, every election is led again."""
+    if not any(server.replica.ready for server in world.servers.values()):
+        raise Violation("progress", f"no server leads {QUIET:g} s after the last fault")
+    for election in world.elections:
+        candidates = [c for c in world.candidates.values() if c.election == election]
+        if max(candidate.last_valid for candidate in candidates) < LENGTH - QUIET / 2:
+            raise Violation("progress", f"nobody leads {election} {QUIET:g} s after the last fault")
+
+
+def _history(world: World) -> dict[str, list[Operation]]:
+    return {
+        election: [
+            *(
+                operation
+                for candidate in world.candidates.values()
+                if candidate.election == election
+                for operation in candidate.operations()
+            ),
+            *world.reader.history.get(election, ()),
+        ]
+        for election in world.elections
+    }
+
+
+def _linearizable(world: World) -> None:
+    for election, operations in _history(world).items():
+        if not linearizable(operations):
+            raise Violation("linearizability", f"the checkpoint of {election}")

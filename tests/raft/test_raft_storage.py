@@ -1,0 +1,148 @@
+"""Both stores keep the contract; the durable one refuses what it cannot vouch for.
+
+What this does not show: that the disk below keeps what it calls synced.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from electctl.raft.codec import Decoder, Malformed, encode
+from electctl.raft.commands import Noop, Open, Save
+from electctl.raft.errors import StoreDamaged
+from electctl.raft.log import Log
+from electctl.raft.messages import Append, Entry, Message, Persist, Snapshot, Stored
+from electctl.raft.sqlite import SqliteStorage
+from electctl.raft.storage import MemoryStorage, Storage, after
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
+    made: Storage = (
+        MemoryStorage() if request.param == "memory" else SqliteStorage(tmp_path / "raft.db", 1)
+    )
+    yield made
+    made.close()
+
+
+def entries(first: int, last: int, term: int) -> tuple[Entry, ...]:
+    return tuple(Entry(n, term, Save(1, n, 2, "s", b"\0\xff", 3)) for n in range(first, last + 1))
+
+
+WRITES = [
+    Persist(1, 2, 1, entries(1, 5, 1), None),
+    Persist(2, None, 4, entries(4, 6, 2), None),
+    Persist(2, 3, None, (), Snapshot(4, 2, b"table")),
+    Persist(3, 3, 7, entries(7, 9, 3), None),
+    Persist(4, None, 21, (), Snapshot(20, 4, b"another")),
+    Persist(4, None, 21, entries(21, 22, 4), None),
+]
+
+
+def test_an_empty_store_knows_nothing(store: Storage) -> None:
+    assert store.load() == Stored()
+
+
+def test_each_write_means_what_the_contract_says(store: Storage) -> None:
+    expected = Stored()
+    for persist in WRITES:
+        store.write(persist)
+        expected = after(expected, persist)
+        assert store.load() == expected
+    assert [entry.index for entry in expected.entries] == [21, 22]
+
+
+def test_what_was_written_is_there_after_sigkill(tmp_path: Path) -> None:
+    path = tmp_path / "raft.db"
+    code = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from electctl.raft.sqlite import SqliteStorage\n"
+        "from electctl.raft.messages import Entry, Persist\n"
+        "from electctl.raft.commands import Open\n"
+        "store = SqliteStorage(Path(sys.argv[1]), 1)\n"
+        "store.write(Persist(7, 3, 1, (Entry(1, 7, Open(1000)),), None))\n"
+        "store._db.execute('BEGIN'); store._db.execute('UPDATE node SET term = 99')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, path]).returncode == -9
+    store = SqliteStorage(path, 1)
+    assert store.load() == Stored(7, 3, Snapshot(), (Entry(1, 7, Open(1000)),))
+    store.close()
+
+
+def refusal(path: Path, number: int = 1) -> str:
+    with pytest.raises(StoreDamaged) as caught:
+        SqliteStorage(path, number).load()
+    return caught.value.message
+
+
+def test_a_store_in_use_is_refused(tmp_path: Path) -> None:
+    first = SqliteStorage(tmp_path / "raft.db", 1)
+    assert "in use" in refusal(tmp_path / "raft.db")
+    first.close()
+    SqliteStorage(tmp_path / "raft.db", 1).close()
+
+
+def test_another_nodes_store_is_refused(tmp_path: Path) -> None:
+    SqliteStorage(tmp_path / "raft.db", 1).close()
+    assert "belongs to node 1, not to node 2" in refusal(tmp_path / "raft.db", 2)
+
+
+def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "raft.db"
+    text.write_text("not a database, but long enough to look at " * 40)
+    assert str(text) in refusal(text)
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as db:
+        db.execute("CREATE TABLE mine (x)")
+    db.close()
+    assert "not a store of format" in refusal(other)
+
+
+@pytest.mark.parametrize("where", [0.3, 0.6, 0.9])
+def test_a_damaged_or_cut_file_is_refused(tmp_path: Path, where: float) -> None:
+    path = tmp_path / "raft.db"
+    store = SqliteStorage(path, 1)
+    store.write(Persist(1, 1, 1, entries(1, 900, 1), None))
+    store.close()
+    data = path.read_bytes()
+    at = int(len(data) * where)
+    path.write_bytes(data[:at])
+    assert str(path) in refusal(path)
+    wrong = bytes(byte ^ 0x5A for byte in data[at : at + 4096])
+    path.write_bytes(data[:at] + wrong + data[at + 4096 :])
+    assert str(path) in refusal(path)
+
+
+def test_a_gap_in_the_log_is_refused_by_the_node(tmp_path: Path) -> None:
+    with pytest.raises(StoreDamaged, match="entry 3 of term 1 where entry 2"):
+        Log(Snapshot(), (Entry(1, 1, Noop()), Entry(3, 1, Noop())))
+
+
+DECODER = Decoder(Message)
+GOOD = encode(Append(3, 7, 2, entries(8, 9, 3), 6))
+
+
+def test_a_message_survives_the_way_there_and_back() -> None:
+    assert DECODER.decode(GOOD) == Append(3, 7, 2, entries(8, 9, 3), 6)
+
+
+@settings(deadline=None, max_examples=500, derandomize=True)
+@given(st.data())
+def test_a_mutated_message_is_malformed_or_another_message(data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(GOOD) - 1))
+    length = data.draw(st.integers(0, 8))
+    mutated = GOOD[:at] + data.draw(st.binary(max_size=8)) + GOOD[at + length :]
+    try:
+        message = DECODER.decode(mutated)
+    except Malformed:
+        return
+    assert DECODER.decode(encode(message)) == message
