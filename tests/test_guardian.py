@@ -875,6 +875,17 @@ def test_what_became_our_child_is_not_left_a_zombie(harness: Harness) -> None:
     assert not stray()
 
 
+def test_a_start_is_judged_by_the_latest_deadline(harness: Harness) -> None:
+    """A guardian that could not run finds the start behind a deadline that has passed since."""
+    file = harness.file()
+    os.kill(harness.guardian.pid, signal.SIGSTOP)
+    harness.run("touch", str(file), terminate=-1.0, kill=-0.5)
+    harness.due(terminate=30, kill=60)
+    os.kill(harness.guardian.pid, signal.SIGCONT)
+    harness.until(TreeGone)
+    assert file.exists()
+
+
 def test_a_stopped_guardian_never_blocks_its_client(harness: Harness) -> None:
     harness.shell("sleep 60")
     harness.until(Started)

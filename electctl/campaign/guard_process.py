@@ -136,7 +136,10 @@ class _Guard:
             return
         self._channel.flush()
         messages, gone = self._channel.receive()
-        for message in messages:
+        # The newest deadline first: if we could not run, those before it may be long past.
+        deadlines = [message for message in messages if message["do"] == "deadline"]
+        others = [message for message in messages if message["do"] != "deadline"]
+        for message in deadlines[-1:] + others:
             self._obey(message)
         if gone:
             self._abandoned()
