@@ -91,6 +91,8 @@ def test_it_forwards_both_ways_and_counts(connect: Callable[[], Pair], link: Pro
     assert receive(server, 8) == b"question"
     server.sendall(b"answers")
     assert receive(client, 7) == b"answers"
+    # Counted once it is sent, which may be a moment after it has arrived.
+    wait_for(lambda: link.counters.replies.forwarded)
     counted = link.counters
     assert (counted.accepted, counted.open, counted.cut) == (1, 1, 0)
     assert (counted.requests.forwarded, counted.replies.forwarded) == (8, 7)
@@ -135,6 +137,36 @@ def test_a_server_that_is_not_there_resets_the_client() -> None:
         socket.create_connection(proxy.address, DEADLINE) as client,
     ):
         client.recv(1)
+    nobody.release()
+
+
+def test_with_patience_a_server_may_listen_a_little_later() -> None:
+    held = HeldPort()
+    with (
+        Proxy(("127.0.0.1", held.number), patience=DEADLINE) as proxy,
+        socket.create_connection(proxy.address, DEADLINE) as client,
+    ):
+        client.sendall(b"early")
+        wait_for(lambda: proxy.counters.requests.held == 5)
+        with socket.create_server(("127.0.0.1", held.number)) as late:
+            late.settimeout(DEADLINE)
+            server, _ = late.accept()
+            with server:
+                server.settimeout(DEADLINE)
+                assert server.recv(CHUNK) == b"early"
+    held.release()
+
+
+def test_a_client_that_waits_for_a_server_in_vain_is_reset() -> None:
+    nobody = HeldPort()
+    began = now()
+    with (
+        Proxy(("127.0.0.1", nobody.number), patience=0.2) as proxy,
+        pytest.raises(ConnectionResetError),
+        socket.create_connection(proxy.address, DEADLINE) as client,
+    ):
+        client.recv(1)
+    assert now() - began >= 0.2
     nobody.release()
 
 

@@ -21,6 +21,9 @@ from electctl.lab.ports import HOST
 from electctl.lab.proxy import Proxy
 
 _BACKLOG = 128
+#: Seconds that a member may take to listen. One that follows a new leader connects to it before it
+#: does; refused, it tries again in a second, but reset, it looks for another leader.
+_PATIENCE = 2.0
 
 
 class Ways:
@@ -31,7 +34,7 @@ class Ways:
 
     def add(self, caller: int, called: int, target: tuple[str, int]) -> Proxy:
         """A new proxy on the way of that pair."""
-        proxy = Proxy(target)
+        proxy = Proxy(target, patience=_PATIENCE)
         self._proxies.setdefault((caller, called), []).append(proxy)
         return proxy
 

@@ -36,6 +36,8 @@ Mode = Literal["forward", "delay", "swallow", "hold", "cut"]
 LIMIT = 1 << 20
 CHUNK = 1 << 16
 _BACKLOG = 512
+#: Seconds between two tries to reach a target that refuses.
+_RETRY = 0.02
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -219,13 +221,23 @@ class _Link:
             if isinstance(item, _End):
                 return False
             self.proxy.count("requests", swallowed=len(item))
+        give_up_at = now() + self.proxy.patience
+        while not await self._reached():
+            if now() >= give_up_at:
+                _reset_on_close(self.client)
+                return False
+            await asyncio.sleep(_RETRY)
+        return True
+
+    async def _reached(self) -> bool:
         self.server = socket.socket()
         self.server.setblocking(False)
         self.server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             await asyncio.get_running_loop().sock_connect(self.server, self.proxy.target)
         except OSError:
-            _reset_on_close(self.client)
+            self.server.close()
+            self.server = None
             return False
         return True
 
@@ -250,10 +262,14 @@ class Proxy:
     A context manager; usable at once when built. ``target`` is (host, port). The port stays the
     same, and nobody else's, also while connections are refused. Raises OSError if the port asked
     for is taken.
+
+    The target is connected to after a client was accepted; if it refuses for ``patience`` seconds,
+    the client is reset. A client that would have tried again is served by a little patience.
     """
 
-    def __init__(self, target: tuple[str, int], *, port: int = 0) -> None:
+    def __init__(self, target: tuple[str, int], *, port: int = 0, patience: float = 0.0) -> None:
         self.target = target
+        self.patience = patience
         self.rules: dict[Direction, Rule] = {"requests": Rule(), "replies": Rule()}
         self.links: set[_Link] = set()
         #: The rule that was set last.
