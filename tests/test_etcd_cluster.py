@@ -12,7 +12,6 @@ from electctl.clock import now
 from electctl.elector import LeaderElector, connect
 from electctl.errors import OutcomeUnknown, Refused, Unreachable
 from electctl.lab.server import Server
-from electctl.leadership import Leadership
 from electctl.testing.stage import Stage, eventually, let_pass
 from electctl_etcd import requests
 from electctl_etcd.lab import EtcdCluster
@@ -75,43 +74,7 @@ def break_down(server: Server, how: str) -> None:
         server.pause()
 
 
-def is_renewed(leadership: Leadership) -> None:
-    before = leadership.valid_until
-    eventually("it is renewed", lambda: leadership.valid_until > before, 10)
-
-
-def goes_on(leadership: Leadership) -> None:
-    """It is renewed twice more, and never lost."""
-    is_renewed(leadership)
-    is_renewed(leadership)
-    assert not leadership.lost.is_set()
-    leadership.check()
-
-
 # Fail-over ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("how", ["kill", "pause"])
-def test_a_leader_moves_to_another_member(stage: Stage, three: EtcdHarness, how: str) -> None:
-    leadership = stage.lead("a", elector=by_way_of(stage, 0))
-    break_down(three.cluster.servers[0], how)
-    goes_on(leadership)
-
-
-@pytest.mark.parametrize("how", ["kill", "pause"])
-def test_a_waiting_candidate_moves_to_another_member(
-    stage: Stage, three: EtcdHarness, how: str
-) -> None:
-    leadership = stage.lead("a", elector=by_way_of(stage, 1))
-    waiter = stage.queue("b", elector=by_way_of(stage, 0))
-    break_down(three.cluster.servers[0], how)
-    # Two keep-alives of the waiter are enough to notice a member that is stopped.
-    goes_on(leadership)
-    leadership.release()
-    released = now()
-    waiter.elected(stage.succession)
-    assert waiter.elected_at is not None
-    assert waiter.elected_at - released < stage.ttl / 2
 
 
 @pytest.mark.parametrize("how", ["kill", "pause"])
@@ -131,18 +94,6 @@ def test_a_watch_moves_to_another_member_and_misses_nothing(
     watch.close()
     assert [view.holder.token for view in views if view and view.holder] == tokens
     assert [bool(view and view.holder) for view in views] == [True, False] * 3
-
-
-@pytest.mark.parametrize("how", ["kill", "pause"])
-def test_the_loss_of_the_clusters_leader_is_survived(
-    stage: Stage, three: EtcdHarness, how: str
-) -> None:
-    leadership = stage.lead("a")
-    waiter = stage.queue("b")
-    break_down(leading_member(three), how)
-    goes_on(leadership)
-    leadership.release()
-    waiter.elected(stage.succession)
 
 
 def test_a_renewal_over_a_planned_change_of_the_clusters_leader(
@@ -186,21 +137,6 @@ def test_without_a_majority_it_is_unknown_and_comes_back(stage: Stage, three: Et
     eventually("it is renewed again", renewed, 20)
     candidacy.release()
     candidacy.close()
-
-
-@pytest.mark.slow
-def test_restarts_of_one_member_after_the_other_change_nothing(
-    stage: Stage, three: EtcdHarness
-) -> None:
-    leadership = stage.lead("a")
-    waiter = stage.queue("b")
-    for number in range(20):
-        server = three.cluster.servers[number % 3]
-        server.restart()
-        assert not leadership.lost.is_set(), f"lost after restart {number}"
-    assert waiter.waits
-    leadership.release()
-    waiter.elected(stage.succession)
 
 
 # TLS ---------------------------------------------------------------------------------------------

@@ -22,7 +22,19 @@ import pytest
 
 pytest.register_assert_rewrite("electctl.testing.cases")
 
-from electctl.testing.cases import BackendConformance, StoreConformance  # noqa: E402
-from electctl.testing.harness import Foreign, Harness, Link  # noqa: E402
+from electctl.testing.cases import (  # noqa: E402
+    BackendConformance,
+    EnsembleConformance,
+    StoreConformance,
+)
+from electctl.testing.harness import EnsembleHarness, Foreign, Harness, Link  # noqa: E402
 
-__all__ = ["BackendConformance", "Foreign", "Harness", "Link", "StoreConformance"]
+__all__ = [
+    "BackendConformance",
+    "EnsembleConformance",
+    "EnsembleHarness",
+    "Foreign",
+    "Harness",
+    "Link",
+    "StoreConformance",
+]

@@ -56,6 +56,12 @@ class Link:
         for proxy in self._proxies:
             proxy.cut(refuse=refuse)
 
+    def admit_only(self, entrance: int) -> None:
+        """Lead to that entrance alone until :meth:`forward`; whoever is connected to it stays."""
+        for number, proxy in enumerate(self._proxies):
+            if number != entrance:
+                proxy.cut()
+
     def cut_after(self, count: int, direction: Directions) -> None:
         """Reset the connection that carries byte ``count`` + 1 of one direction from now on."""
         assert direction != "both"
@@ -152,3 +158,63 @@ class Harness(ABC):
     @abstractmethod
     def foreign(self) -> Foreign | None:
         """How to hold an election with a native tool; None where there is none."""
+
+
+class EnsembleHarness(Harness):
+    """A store of three members or more, of which a majority serves, for EnsembleConformance.
+
+    A member is named by its place in ``cluster.entrances``. The cluster must be able to separate
+    its members: one way between each two of them that can be broken without harm to clients
+    (:mod:`electctl.lab.gate`).
+    """
+
+    #: Seconds: a TTL that outlives the loss of any one member, the store's own leader included.
+    patient_ttl: float = 10.0
+    #: Whether the others elect another leader of the store soon (some ten seconds) when theirs is
+    #: separated from them, all connections staying open. If not, only followers are separated.
+    replaces_separated_leader: bool = True
+
+    @property
+    def members(self) -> range:
+        """The numbers of all members."""
+        return range(len(self.cluster.entrances))
+
+    def url_of(self, *members: int) -> str:
+        """The URL of these members alone, in this order."""
+        return self.cluster.url_for([self.cluster.entrances[m].address for m in members])
+
+    @abstractmethod
+    def leading(self) -> int:
+        """The member that leads the store itself. Asked only of a store that is whole."""
+
+    @abstractmethod
+    def separate(self, member: int) -> None:
+        """Let nothing pass between that member and the others; its clients still reach it."""
+
+    @abstractmethod
+    def heal(self) -> None:
+        """End every separation."""
+
+    @abstractmethod
+    def whole(self) -> bool:
+        """Whether every member serves, and knows of the majority."""
+
+    def kill(self, member: int) -> None:
+        """SIGKILL it."""
+        self.cluster.entrances[member].kill()
+
+    def pause(self, member: int) -> None:
+        """SIGSTOP it; its connections stay open."""
+        self.cluster.entrances[member].pause()
+
+    def restart(self, member: int) -> None:
+        """Stop it in good order and start it again on what it stored."""
+        self.cluster.entrances[member].restart()
+
+    def mend(self) -> None:
+        """Undo all of the above. The store is :meth:`whole` some time later."""
+        self.heal()
+        for server in self.cluster.servers:
+            if server.paused:
+                server.resume()
+        self.cluster.start()

@@ -1,6 +1,7 @@
 """The cases, grouped by the promise that they test. Each group opens with what it leaves out."""
 
 from electctl.testing.cases.checkpoints import Checkpoints, LinkedCheckpoints
+from electctl.testing.cases.ensemble import EnsembleConformance
 from electctl.testing.cases.eviction import Eviction
 from electctl.testing.cases.exclusion import Exclusion
 from electctl.testing.cases.loss import LinkedLoss, Loss
@@ -27,4 +28,4 @@ class BackendConformance(
     """All of it: for a store that is reached over TCP, through links that the suite breaks."""
 
 
-__all__ = ["BackendConformance", "StoreConformance"]
+__all__ = ["BackendConformance", "EnsembleConformance", "StoreConformance"]
