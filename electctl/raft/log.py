@@ -68,7 +68,8 @@ class Log:
         Terms never fall along a log, so entries of later terms cannot match (section 5.3).
         """
         index = min(index, self.last_index)
-        while index > self.snapshot.index and (self.term_at(index) or 0) > term:
+        while index >= self.snapshot.index and (self.term_at(index) or 0) > term:
+            # Also past the snapshot's own entry: then the snapshot itself must be sent.
             index -= 1
         return index
 

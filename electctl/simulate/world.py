@@ -16,12 +16,13 @@ from electctl.raft.replica import FromClient
 from electctl.raft.requests import Answer, Notice, Request
 from electctl.raft.steps import Receive
 from electctl.simulate.actor import Candidate, Reader
-from electctl.simulate.invariants import Invariants
+from electctl.simulate.invariants import Invariants, Violation
 from electctl.simulate.network import Letter, Network
 from electctl.simulate.plan import LENGTH, QUIET, Action, Fault, Plan
 from electctl.simulate.server import Parts, Server
 
-RESTART = 0.2
+#: Some five times as many as any run needs: more is messages that beget messages.
+MOST_EVENTS = 200_000
 
 
 class World:
@@ -89,6 +90,8 @@ class World:
         """Let everything happen up to that time. Raises Violation."""
         queue, pop = self._queue, heapq.heappop
         while queue and queue[0][0] <= end:
+            if self._count > MOST_EVENTS:
+                raise Violation("no storm", f"{self._count} events by {self.now:.3f} s")
             self.now, _, action = pop(queue)
             action()
         self.now = end

@@ -36,14 +36,16 @@ class Stage:
         self._nodes: dict[int, Replica] = {}
         self._mail: list[tuple[int, int, Message]] = []
         self._requests = 0
+        self._compact_after = 0
 
     def obey(self, line: str) -> None:
         """One command, as the docstrings of the methods below say."""
         name, *words = line.split()
         getattr(self, "do_" + name.replace("-", "_"))(*words)
 
-    def do_cluster(self, size: str) -> None:
-        """cluster N: start nodes 1 to N."""
+    def do_cluster(self, size: str, compact_after: str = "1000") -> None:
+        """cluster N [COUNT]: start nodes 1 to N, which keep COUNT entries before a snapshot."""
+        self._compact_after = int(compact_after)
         self._voters = frozenset(range(1, int(size) + 1))
         for number in self._voters:
             self._disks[number] = MemoryStorage()
@@ -95,7 +97,8 @@ class Stage:
             entries = log.slice(log.snapshot.index + 1, log.last_index)
             done = " ".join(str(entry.term) for entry in entries if entry.index <= commit)
             rest = " ".join(str(entry.term) for entry in entries if entry.index > commit)
-            self.said.append(f"{number}: {done} | {rest}".rstrip())
+            gone = f"[1-{log.snapshot.index}] " if log.snapshot.index else ""
+            self.said.append(f"{number}: {gone}{done} | {rest}".rstrip())
 
     def do_roles(self) -> None:
         """roles: role, term and vote of each node."""
@@ -139,7 +142,7 @@ class Stage:
         stored = self._disks[number].load()
         # Node n campaigns n ticks after the shortest time-out, so only who is told to does.
         raft = Raft(number, self._voters, stored, SETTINGS, lambda below: number)
-        self._nodes[number] = Replica(raft, TICK_MS)
+        self._nodes[number] = Replica(raft, TICK_MS, compact_after=self._compact_after)
 
     def _carry_out(self, number: int, instructions: Sequence[ReplicaInstruction]) -> None:
         for instruction in instructions:
