@@ -1,0 +1,102 @@
+"""A term under test, held at every step against what must never happen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from electctl import lease
+from electctl.campaign import orders
+from electctl.campaign.channel import CannotStart, Exited, Started, TreeGone
+from electctl.campaign.term import Term
+
+GRACE = 0.5
+TTL = 2.0
+
+ENDS = (orders.Signalled, lease.StopRequested, lease.StepDown)
+
+
+def extended(now: float) -> lease.Extended:
+    return lease.Extended(now + TTL, now + TTL - GRACE - 0.1, now + TTL - 0.1, now)
+
+
+@dataclass
+class Checked:
+    """A term whose every step is held against what must never happen."""
+
+    plan: orders.Plan
+    now: float = 100.0
+    tree: bool = False
+    released: int = 0
+    end_due: bool = False
+    said: list[orders.Instruction] = field(default_factory=list)
+    finish: orders.Finish | None = None
+
+    def __post_init__(self) -> None:
+        self.term = Term(self.plan)
+        self.note(self.term.begin(self.now))
+
+    def feed(self, *events: orders.Event, after: float = 0.0) -> list[orders.Instruction]:
+        """Feed events; what the last one led to."""
+        said: list[orders.Instruction] = []
+        for event in events:
+            self.now += after
+            self.before(event)
+            said = self.term.handle(event, self.now)
+            self.note(said)
+        return said
+
+    def before(self, event: orders.Event) -> None:
+        if isinstance(event, TreeGone | CannotStart):
+            self.tree = False
+        lost = isinstance(event, lease.Ended) and event.reason != "released"
+        if lost or isinstance(event, ENDS):
+            self.end_due = True
+
+    def note(self, said: Sequence[orders.Instruction]) -> None:
+        for instruction in said:
+            assert self.finish is None, f"{instruction} after the end"
+            match instruction:
+                case orders.StartJob():
+                    assert not self.tree, "two jobs at once"
+                    assert not self.end_due, "started although an end was due"
+                    assert not self.released, "started after the release"
+                    self.tree = True
+                case orders.Release():
+                    assert not self.tree, "released while a process may live"
+                    self.released += 1
+                    assert self.released == 1, "released twice"
+                case orders.Finish():
+                    self.finish = instruction
+            self.said.append(instruction)
+        assert self.tree == self.term.tree_alive or self.finish is not None
+        wake = self.term.wake_at()
+        assert wake is None or self.finish is None
+        assert not (self.end_due and self.term.stage == "leading"), "it leads on"
+
+    def told(self) -> list[str]:
+        return [tell.event for tell in self.said if isinstance(tell, orders.Tell)]
+
+    def elect(self) -> None:
+        self.feed(extended(self.now), orders.Elected(7, GRACE))
+
+    def run(self) -> None:
+        """Elect, and have the command run."""
+        self.elect()
+        self.feed(Started(42))
+
+    def end(self, status: int) -> None:
+        self.feed(Exited(status, 0), TreeGone(self.now))
+
+    def tick_to_end(self) -> None:
+        """Nobody answers any more: time alone, and the limit of the on-lost hook, end it."""
+        for _ in range(20):
+            if self.finish is not None:
+                return
+            wake = self.term.wake_at()
+            if wake is None:
+                self.feed(orders.HookEnded())
+            else:
+                self.now = max(self.now, wake)
+                self.feed(lease.Tick())
+        raise AssertionError(f"it does not end: {self.term.stage}")
