@@ -2,11 +2,13 @@
 # make test   installs what the tests need, servers included, and runs them all
 # make lint   ruff and mypy --strict
 # make bench  measurements; nothing is asserted
-# make outside ROUNDS=20   exclusion measured from outside the program, under every fault
+# make outside SCHEME=etcd NODES=3 ROUNDS=20   exclusion measured from outside, under every fault
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+SCHEME ?= redis
+NODES  ?= 1
 ROUNDS ?= 20
 
 # program (or file) and the Debian package it is from
@@ -34,7 +36,7 @@ bench: $(VENV)/developed servers
 	$(BIN)/python -m benchmarks
 
 outside: $(VENV)/developed servers
-	$(BIN)/python -m benchmarks.outside --rounds $(ROUNDS)
+	$(BIN)/python -m benchmarks.outside --scheme $(SCHEME) --nodes $(NODES) --rounds $(ROUNDS)
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
