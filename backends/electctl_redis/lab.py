@@ -8,7 +8,6 @@ cluster made again on the same directory goes on with the roles that it had.
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from urllib.parse import quote
 
 from electctl.clock import now
 from electctl.errors import ElectctlError, Refused, Unreachable
+from electctl.lab.certificates import make_certificates
 from electctl.lab.cluster import Cluster
 from electctl.lab.ports import HOST
 from electctl.lab.ready import Check
@@ -223,29 +223,3 @@ def _ping(url: BackendURL) -> Check:
         return ""
 
     return check
-
-
-def make_certificates(folder: Path) -> None:
-    """An authority, a server's and a client's certificate under ``folder``, if not there.
-
-    Raises MissingDependency without openssl.
-    """
-    if (folder / "client.crt").exists():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    _certificate(folder, "ca", "electctl lab")
-    for name in ("server", "client"):
-        _certificate(folder, name, f"electctl lab {name}", signed_by="ca")
-
-
-def _certificate(folder: Path, name: str, subject: str, signed_by: str = "") -> None:
-    command = [find_program("openssl", "openssl"), "req", "-x509", "-nodes", "-days", "3650"]
-    command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    command += ["-keyout", f"{name}.key", "-out", f"{name}.crt", "-subj", f"/CN={subject}"]
-    if signed_by:
-        command += ["-CA", f"{signed_by}.crt", "-CAkey", f"{signed_by}.key"]
-        command += ["-addext", f"subjectAltName=IP:{HOST},DNS:localhost"]
-        command += ["-addext", "basicConstraints=critical,CA:FALSE"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise Unreachable(f"openssl could not make a certificate: {done.stderr.strip()}")
