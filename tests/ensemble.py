@@ -46,7 +46,7 @@ def must_make_two_leaders(harness: EnsembleHarness, backend: type[Backend]) -> N
     try:
         with pytest.raises(AssertionError, match="two leaders"), stage.exits:
             case.test_a_leader_behind_a_member_that_is_cut_off_has_ended_before_the_next_leads(
-                stage, planted, "follower"
+                stage, planted, "follower", 1
             )
     finally:
         repair(planted)

@@ -26,8 +26,7 @@ class ZooKeeperEnsembleHarness(SeparableHarness, ZooKeeperHarness):
     """Three servers, of which any can be separated from the others."""
 
     patient_ttl = 12.0
-    # The two that are left wait for their old leader's connections of both kinds to time out, one
-    # after the other: half a minute and more.
+    # Seen: 3 to 45 s and more until the other two agree on one of them.
     replaces_separated_leader = False
 
 
