@@ -15,7 +15,7 @@ from electctl.raft.steps import Settings
 FaultKind = Literal[
     "crash",
     "crash-in-sync",
-    "crash-after-sync",
+    "crash-after-vote",
     "pause",
     "late-ticks",
     "wedge",

@@ -14,7 +14,7 @@ from typing import Protocol
 from electctl.raft.commands import Command
 from electctl.raft.core import Raft
 from electctl.raft.leases import Effect, LeaseTable
-from electctl.raft.messages import Message, Persist
+from electctl.raft.messages import Message, Persist, VoteReply
 from electctl.raft.replica import Replica, ReplicaEvent, ReplicaInstruction, Tell
 from electctl.raft.requests import Answer, Notice, Request
 from electctl.raft.snapshots import fill
@@ -79,9 +79,9 @@ class Server:
         self.slow = 0
         #: No ticks come; they may be late.
         self.ticks_late = 0
-        #: Called once, in the middle of the next sync or right after it.
+        #: Called once, in the middle of the next sync, or right after the next vote is out.
         self.in_sync: Callable[[], None] | None = None
-        self.after_sync: Callable[[], None] | None = None
+        self.after_vote: Callable[[], None] | None = None
         self.replica: Replica
         self._voters = voters
         self._world = world
@@ -236,8 +236,9 @@ class Server:
             self._disk.sync()
             self._syncing = False
             self._carry_out(instructions, done, led)
-            if self.after_sync is not None and not self._syncing:
-                trap, self.after_sync = self.after_sync, None
+            voted = any(_is_vote(item) for item in instructions)
+            if voted and self.after_vote is not None and not self._syncing:
+                trap, self.after_vote = self.after_vote, None
                 trap()
             self._catch_up()
 
@@ -246,3 +247,11 @@ class Server:
     def _catch_up(self) -> None:
         while self._inbox and self.alive and not self._pauses and not self._syncing:
             self._step(self._inbox.popleft())
+
+
+def _is_vote(instruction: ReplicaInstruction) -> bool:
+    match instruction:
+        case Send(message=VoteReply(granted=True, pre=False)):
+            return True
+        case _:
+            return False

@@ -179,13 +179,17 @@ class World:
         match fault.kind:
             case "crash":
                 return self._crash(server)
-            case "crash-in-sync" | "crash-after-sync":
+            case "crash-in-sync":
                 self._trap(server, fault)
+                return lambda: None
+            case "crash-after-vote":
+                for voter in self.servers.values():
+                    self._trap(voter, fault)
                 return lambda: None
             case "late-ticks":
                 return self._late_ticks(server)
             case "wedge":
-                return self._wedge(server)
+                return self._wedge(server, fault.pick)
             case "pause":
                 server.pause()
                 return server.resume
@@ -230,17 +234,18 @@ class World:
         return restart
 
     def _trap(self, server: Server, fault: Fault) -> None:
-        """Crash when the server next syncs, which may be later than the fault's own time."""
+        """Crash when the server next syncs, or has voted, which may be later than the fault."""
 
         def snap() -> None:
             self.log(f"server {server.name} crashes: {fault.kind}")
             if self.now < LENGTH - QUIET:
-                self.after(min(fault.duration, 0.5), self._crash(server))
+                # Back soon: what it forgot matters while the others still remember.
+                self.after(min(fault.duration, 0.5) / 10, self._crash(server))
 
         if fault.kind == "crash-in-sync":
             server.in_sync = snap
         else:
-            server.after_sync = snap
+            server.after_vote = snap
 
     def _late_ticks(self, server: Server) -> Callable[[], None]:
         server.ticks_late += 1
@@ -250,9 +255,11 @@ class World:
 
         return heal
 
-    def _wedge(self, server: Server) -> Callable[[], None]:
-        """Clients reach it, its peers do not, and it is late in noticing."""
+    def _wedge(self, server: Server, pick: int) -> Callable[[], None]:
+        """Some clients reach it, its peers do not, and it is late in noticing."""
         peers = [other.name for other in self.servers.values() if other is not server]
+        clients = [*self.candidates, self.reader.address]
+        peers += [client for place, client in enumerate(clients) if pick >> place & 1]
         links = [link for p in peers for link in ((p, server.name), (server.name, p))]
         tick, unblock = self._late_ticks(server), self._block(links)
 
