@@ -256,11 +256,11 @@ class World:
         return heal
 
     def _wedge(self, server: Server, pick: int) -> Callable[[], None]:
-        """Some clients reach it, its peers do not, and it is late in noticing."""
-        peers = [other.name for other in self.servers.values() if other is not server]
-        clients = [*self.candidates, self.reader.address]
-        peers += [client for place, client in enumerate(clients) if pick >> place & 1]
-        links = [link for p in peers for link in ((p, server.name), (server.name, p))]
+        """Cut off with some clients, and late in noticing."""
+        here, there = [server.name], [s.name for s in self.servers.values() if s is not server]
+        for place, client in enumerate([*self.candidates, self.reader.address]):
+            (there if pick >> place & 1 else here).append(client)
+        links = [link for a in here for b in there for link in ((a, b), (b, a))]
         tick, unblock = self._late_ticks(server), self._block(links)
 
         def heal() -> None:

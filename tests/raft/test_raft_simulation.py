@@ -5,9 +5,11 @@ What this does not show: that nothing is wrong under another seed. ``benchmarks/
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from electctl.simulate.plan import make_plan
+from electctl.simulate.plan import Fault, make_plan
 from electctl.simulate.run import run, run_seed
 from electctl.simulate.shrink import report, shrink
 from tests.raft.planted import BUGS, FOUND_AT
@@ -41,6 +43,16 @@ def test_a_planted_bug_is_found(bug: str) -> None:
     assert any(run_seed(seed, BUGS[bug]).invariant for seed in seeds), (
         f"{bug}: nothing found in seeds {start} to {start + 9}"
     )
+
+
+@pytest.mark.parametrize("bug", ["renewal without (c)", "read without (c)"])
+def test_a_leader_cut_off_with_a_client_shows_what_c_is_for(bug: str) -> None:
+    cuts = tuple(
+        Fault(at, "wedge", 8.0, pick, True) for at, pick in ((6.0, 2), (18.0, 5), (30.0, 6))
+    )
+    plans = [replace(make_plan(seed), servers=3, server_rates=(1.0,) * 3) for seed in range(14)]
+    assert all(run(replace(plan, faults=cuts)).invariant is None for plan in plans[:3])
+    assert any(run(replace(plan, faults=cuts), BUGS[bug]).invariant for plan in plans)
 
 
 def test_a_failure_is_shrunk_to_a_readable_trace() -> None:
