@@ -378,7 +378,8 @@ BUGS: dict[str, Subject] = {
 
 #: A seed from which on the simulation finds it soon. Those of BUGS that are not here it has not
 #: found in some eighty seeds of any weather; the two "without (c)" it finds in weather made for
-#: them (test_raft_simulation.py). ``python -m benchmarks.soak --bug NAME --seeds 1000`` looks further.
+#: them (test_raft_simulation.py). ``python -m benchmarks.soak --bug NAME --seeds 1000`` looks
+#: further.
 FOUND_AT: dict[str, int] = {
     "term not persisted": 23,
     "two votes in one term": 0,
