@@ -2,6 +2,7 @@
 # make test   installs what the tests need, servers included, and runs them all
 # make lint   ruff and mypy --strict
 # make bench  measurements; nothing is asserted
+# make soak   simulated Raft clusters, seed after seed, until stopped
 # make outside SCHEME=etcd NODES=3 ROUNDS=20   exclusion measured from outside, under every fault
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ SERVERS := redis-server:redis-server redis-sentinel:redis-sentinel openssl:opens
            /usr/share/java/zookeeper.jar:zookeeper java:default-jre-headless \
            /usr/share/java/curator-recipes.jar:libcurator-recipes-java javac:default-jdk-headless
 
-.PHONY: demo test lint bench outside servers clean
+.PHONY: demo test lint bench soak outside servers clean
 
 demo: SERVERS := redis-server:redis-server
 demo: $(VENV)/installed servers
@@ -34,6 +35,9 @@ lint: $(VENV)/developed
 
 bench: $(VENV)/developed servers
 	$(BIN)/python -m benchmarks
+
+soak: $(VENV)/developed
+	$(BIN)/python -m benchmarks.soak
 
 outside: $(VENV)/developed servers
 	$(BIN)/python -m benchmarks.outside --scheme $(SCHEME) --nodes $(NODES) --rounds $(ROUNDS)
