@@ -309,10 +309,12 @@ def test_a_stop_is_passed_on_once_and_leadership_goes_on() -> None:
 
 
 def test_released_ends_it_from_every_state() -> None:
-    for at in (0.0, 7.0):
+    """Letting go while stepping down does not hide that no renewal came."""
+    for at, reason in ((0.0, "released"), (7.0, "expired")):
         lease = held()
         lease.handle(Tick(), at)
         assert lease.handle(Released(), at) == [Ended("released")]
+        assert lease.reason == reason
 
 
 def test_nothing_happens_after_the_end() -> None:
