@@ -112,7 +112,9 @@ class Campaign:
         """When this campaign's command wrote, in seconds on electctl's clock."""
         if not self.lines.exists():
             return []
-        pairs = (line.split() for line in self.lines.read_text().splitlines())
+        # Up to the last end of a line: what follows it is being written right now.
+        whole = self.lines.read_text().rpartition("\n")[0]
+        pairs = (line.split() for line in whole.splitlines())
         return [int(at) / 1e9 for name, at in pairs if name == self.name]
 
     def wait_writing(self) -> None:

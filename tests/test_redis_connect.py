@@ -347,24 +347,27 @@ def sentinels(tmp_path: Path) -> Iterator[SentinelCluster]:
 def test_a_fail_over_is_followed(sentinels: SentinelCluster) -> None:
     with electctl.connect(sentinels.url) as elector:
         waiting = _follow(elector, sentinels)
-        first = elector.campaign(NAME, "a", ttl=3, wait=0)
-        old = sentinels.primary()
-        with closing(elector.backend.watch(NAME)) as watch:
-            assert watch.next(5) is not None
-            with redis.Redis(port=old.port) as store:
-                assert store.wait(1, 5000) == 1  # replicated, so the token must go on growing
-            old.kill()
-            views = iter(lambda: watch.next(10), None)
-            with pytest.raises(Unreachable):
-                list(views)
-        with elector.campaign(NAME, "b", ttl=3, wait=30) as second:
-            assert first.token is not None
-            assert second.token is not None
-            assert second.token > first.token
-            assert sentinels.primary() is not old
-        with pytest.raises(LeadershipLost):
-            first.check()
-        first.release()
+        # A grant that nobody renews: a leadership would go on, if the fail-over is a fast one.
+        with closing(elector.backend.candidacy(Bid(NAME, "a", 3.0, 2.0))) as first:
+            granted = first.acquire(now())
+            assert granted is not None
+            assert granted.token is not None
+            old = sentinels.primary()
+            with closing(elector.backend.watch(NAME)) as watch:
+                assert watch.next(5) is not None
+                with redis.Redis(port=old.port) as store:
+                    assert store.wait(1, 5000) == 1  # replicated, so the token must go on growing
+                old.kill()
+                views = iter(lambda: watch.next(10), None)
+                with pytest.raises(Unreachable):
+                    list(views)
+            # A Sentinel that was starved for 2 s does nothing for the next 30 s.
+            wait_for(lambda: sentinels.primary() is not old, 60, what="a fail-over")
+            with elector.campaign(NAME, "b", ttl=3, wait=30) as second:
+                assert second.token is not None
+                assert second.token > granted.token
+                with pytest.raises(LeadershipLost):
+                    first.renew()
         _demoted_servers_are_not_asked(waiting, sentinels, old)
 
 
