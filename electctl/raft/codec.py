@@ -53,7 +53,7 @@ class Decoder:
     def decode(self, data: bytes) -> Any:
         """The value. Raises Malformed."""
         try:
-            plain = json.loads(data)
+            plain = json.loads(data.decode())
         except (ValueError, RecursionError):
             raise Malformed("not JSON") from None
         return self._check(plain)
@@ -73,8 +73,10 @@ def _make(kind: Any) -> Check:
         return _bytes
     if kind is int:
         return _int
-    if kind in (str, bool, type(None)):
-        return _exactly(kind)
+    if kind is str:
+        return _str
+    if kind is bool:
+        return _bool
     if get_origin(kind) is tuple:
         return _list_of(_checker(get_args(kind)[0]))
     if get_origin(kind) in (Union, types.UnionType):
@@ -97,13 +99,21 @@ def _int(plain: Any) -> int:
     return plain
 
 
-def _exactly(kind: type) -> Check:
-    def check(plain: Any) -> Any:
-        if type(plain) is not kind:
-            raise Malformed(f"not a {kind.__name__}")
-        return plain
+def _str(plain: Any) -> str:
+    if type(plain) is not str:
+        raise Malformed("not a text")
+    try:
+        # JSON can escape half of a surrogate pair, which no encoding can write again.
+        plain.encode()
+    except UnicodeEncodeError:
+        raise Malformed("not valid Unicode") from None
+    return plain
 
-    return check
+
+def _bool(plain: Any) -> bool:
+    if type(plain) is not bool:
+        raise Malformed("neither true nor false")
+    return plain
 
 
 def _list_of(item: Check) -> Check:

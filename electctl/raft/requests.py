@@ -106,3 +106,7 @@ class Notice:
     """Not asked for: this session has been granted its election. A hint: renew it now to see."""
 
     session: int
+
+
+#: What a server sends to a client of its own accord or as an answer.
+Told = Answer | Notice
