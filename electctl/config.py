@@ -15,10 +15,10 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from electctl import nodes
 from electctl.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from electctl.url import BackendURL
 
 _FILE = "electctl.yaml"
-_MAX_BYTES = 1_000_000
 
 Warn = Callable[[str], None]
 
@@ -198,70 +197,30 @@ def _check_owner(path: Path) -> None:
 
 
 def _read(path: Path) -> tuple[_Section, dict[str, _Section]]:
-    import yaml
-
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(
-            f"config file {path} cannot be read: {error.strerror}", hint="is the path right?"
-        ) from None
-    if len(raw) > _MAX_BYTES:
-        raise ConfigError(f"config file {path} is over 1 MB", hint="is it the right file?")
-    try:
-        tree = yaml.compose(raw.decode("utf-8"), Loader=yaml.SafeLoader)
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{path}:{line}: this is not UTF-8", hint="save it as UTF-8") from None
-    except yaml.reader.ReaderError as error:
-        raise ConfigError(
-            f"{path}: it has a character that YAML forbids (U+{error.character:04X})",
-            hint="is it the right file?",
-        ) from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        # Only the problem: the snippet that PyYAML quotes could hold a password.
-        raise ConfigError(
-            f"{path}:{line}: this is not YAML: {error.problem}",
-            hint="docs/configuration.md has an example",
-        ) from None
-    except RecursionError:
-        raise ConfigError(f"config file {path} is nested too deeply", hint="two levels") from None
+    raw = nodes.read_bytes(path, "config file")
+    tree = nodes.compose(raw, str(path), hint="docs/configuration.md has an example")
     if tree is None:
         return _Section(), {}
-    return _Reader(path).file(tree)
+    return _Reader(str(path), "ttl: 10s").file(tree)
 
 
-#: PyYAML's names of its node classes; the classes would need the import at the top.
-_SCALAR, _SEQUENCE, _MAPPING = "ScalarNode", "SequenceNode", "MappingNode"
-
-
-def _is(node: Node, kind: str) -> bool:
-    return type(node).__name__ == kind
-
-
-class _Reader:
+class _Reader(nodes.Reader):
     """Turns nodes into settings, strictly. Raises ConfigError with file and line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
 
     def file(self, node: Node) -> tuple[_Section, dict[str, _Section]]:
         """The whole file."""
-        entries = self._entries(node, "the file", (*_KEYS, "backend", "elections"))
+        entries = self.entries(node, "the file", (*_KEYS, "backend", "elections"))
         names = entries.pop("elections", None)
         elections = {}
-        if names is not None and not self._is_null(names):
-            for key, child in self._pairs(names, "elections"):
+        if names is not None and not nodes.is_null(names):
+            for key, child in self.pairs(names, "elections"):
                 elections[key] = self._section(child, f"election {key!r}")
         return self._from(entries), elections
 
     def _section(self, node: Node, what: str) -> _Section:
-        if self._is_null(node):
+        if nodes.is_null(node):
             return _Section()
-        return self._from(self._entries(node, what, (*_KEYS, "backend")))
+        return self._from(self.entries(node, what, (*_KEYS, "backend")))
 
     def _from(self, entries: dict[str, Node]) -> _Section:
         backend = entries.pop("backend", None)
@@ -273,94 +232,52 @@ class _Reader:
 
     def text(self, key: str, node: Node) -> str:
         """A text that is not empty."""
-        if not self._is_scalar(node, "str", "int", "float") or not node.value:
-            raise self._error(node, f"{key} must be a text", f'{key}: "…"')
+        if not nodes.is_scalar(node, "str", "int", "float") or not node.value:
+            raise self.error(node, f"{key} must be a text", f'{key}: "…"')
         return str(node.value)
 
     def seconds(self, key: str, node: Node) -> float:
         """A duration, as on the command line."""
         from electctl.duration import parse_duration
 
-        if not self._is_scalar(node, "str", "int", "float"):
-            raise self._error(node, f"{key} must be a duration", f"{key}: 10s")
+        if not nodes.is_scalar(node, "str", "int", "float"):
+            raise self.error(node, f"{key} must be a duration", f"{key}: 10s")
         try:
             return parse_duration(str(node.value))
         except UsageError as error:
-            raise self._error(node, f"{key}: {error.message}", error.hint) from None
+            raise self.error(node, f"{key}: {error.message}", error.hint) from None
 
     def number(self, key: str, node: Node) -> int:
         """A whole number, not negative."""
-        if not self._is_scalar(node, "int") or not str(node.value).isdecimal():
-            raise self._error(node, f"{key} must be a whole number, 0 or more", f"{key}: 3")
+        if not nodes.is_scalar(node, "int") or not str(node.value).isdecimal():
+            raise self.error(node, f"{key} must be a whole number, 0 or more", f"{key}: 3")
         return int(node.value)
 
     def exit_code(self, key: str, node: Node) -> int:
         """A number that a process can exit with."""
         code = self.number(key, node)
         if code > 255:
-            raise self._error(node, f"{key} must be between 0 and 255", f"{key}: 0")
+            raise self.error(node, f"{key} must be between 0 and 255", f"{key}: 0")
         return code
 
     def boolean(self, key: str, node: Node) -> bool:
         """true or false."""
-        if not self._is_scalar(node, "bool") or node.value.lower() not in ("true", "false"):
-            raise self._error(node, f"{key} must be true or false", f"{key}: true")
+        if not nodes.is_scalar(node, "bool") or node.value.lower() not in ("true", "false"):
+            raise self.error(node, f"{key} must be true or false", f"{key}: true")
         return bool(node.value.lower() == "true")
 
     def _urls(self, node: Node) -> tuple[tuple[str, str], ...]:
-        items = node.value if _is(node, _SEQUENCE) else [node]
+        items = node.value if nodes.is_sequence(node) else [node]
         if not items:
-            raise self._error(node, "backend is an empty list", "leave it out, or name one")
+            raise self.error(node, "backend is an empty list", "leave it out, or name one")
         urls = []
         for item in items:
-            if not self._is_scalar(item, "str"):
-                raise self._error(
+            if not nodes.is_scalar(item, "str"):
+                raise self.error(
                     item, "backend must be a URL or a list of URLs", "backend: redis://host:6379/0"
                 )
-            urls.append((str(item.value), f"{self._path}:{item.start_mark.line + 1}"))
+            urls.append((str(item.value), self.place(item)))
         return tuple(urls)
-
-    # Structure -----------------------------------------------------------------------------------
-
-    def _entries(self, node: Node, what: str, known: tuple[str, ...]) -> dict[str, Node]:
-        entries = {}
-        for key, child in self._pairs(node, what):
-            if key not in known:
-                near = get_close_matches(key.replace("-", "_"), known, 1)
-                hint = (
-                    f"did you mean {near[0]}?" if near else f"it knows {', '.join(sorted(known))}"
-                )
-                raise self._error(child, f"unknown key {key!r} in {what}", hint)
-            entries[key] = child
-        return entries
-
-    def _pairs(self, node: Node, what: str) -> list[tuple[str, Node]]:
-        if not _is(node, _MAPPING):
-            raise self._error(node, f"{what} must hold key: value lines", "ttl: 10s")
-        seen: dict[str, int] = {}
-        pairs = []
-        for key, child in node.value:
-            line = key.start_mark.line + 1
-            if not _is(key, _SCALAR) or self._is_null(key):
-                raise self._error(key, f"a key in {what} is not a text", "ttl: 10s")
-            name = str(key.value)
-            if name in seen:
-                raise self._error(
-                    key, f"{name!r} is given twice in {what}", f"it is also in line {seen[name]}"
-                )
-            seen[name] = line
-            pairs.append((name, child))
-        return pairs
-
-    @staticmethod
-    def _is_scalar(node: Node, *kinds: str) -> bool:
-        return _is(node, _SCALAR) and node.tag.removeprefix("tag:yaml.org,2002:") in kinds
-
-    def _is_null(self, node: Node) -> bool:
-        return self._is_scalar(node, "null")
-
-    def _error(self, node: Node, cause: str, hint: str | None) -> ConfigError:
-        return ConfigError(f"{self._path}:{node.start_mark.line + 1}: {cause}", hint=hint)
 
 
 #: Every key that the top of the file and each election may have, beside ``backend``.
