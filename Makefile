@@ -16,7 +16,9 @@ ROUNDS ?= 20
 SERVERS := redis-server:redis-server redis-sentinel:redis-sentinel openssl:openssl \
            etcd:etcd-server etcdctl:etcd-client \
            /usr/share/java/zookeeper.jar:zookeeper java:default-jre-headless \
-           /usr/share/java/curator-recipes.jar:libcurator-recipes-java javac:default-jdk-headless
+           /usr/share/java/curator-recipes.jar:libcurator-recipes-java javac:default-jdk-headless \
+           $(firstword $(wildcard /usr/lib/postgresql/*/bin/postgres) postgres):postgresql \
+           psql:postgresql-client systemd-analyze:systemd
 
 .PHONY: demo test lint bench soak outside servers clean
 

@@ -209,7 +209,10 @@ def _chase(root: int, spare: Container[Key]) -> None:
     The last field of /proc/loadavg is the newest process id of our pid namespace, so the end of
     the chain is found by reading two or three files instead of all.
     """
-    handle = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        handle = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # a /proc of processes alone (subset=pid, systemd's ProcSubset=): the walks go on
     try:
         for _ in range(_LOOKS):
             newest = read(int(os.pread(handle, 256, 0).split()[-1]))
