@@ -54,10 +54,14 @@ class ElectionSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Section:
-    """The top of the file, or one election in it. ``urls``: (text, where it stands)."""
+    """The top of the file, or one election in it.
+
+    ``urls``: (text, where it stands). ``answers``: key → (text, where it stands).
+    """
 
     settings: ElectionSettings = field(default_factory=ElectionSettings)
     urls: tuple[tuple[str, str], ...] = ()
+    answers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +106,32 @@ class Settings:
             return [
                 BackendURL.parse(text) for text in dict.fromkeys(self.flags or self.environment)
             ]
-        section = self._elections.get(election, self._top) if election is not None else self._top
-        urls = section.urls or self._top.urls
+        urls = self.configured_urls(election)
         if not urls:
             raise UsageError(
                 "no backend is named",
                 hint="-b redis://127.0.0.1:6379/0, or ELECTCTL_BACKEND, or backend: in "
                 "electctl.yaml; electctl lab up redis starts one to try things on",
             )
-        return [_parse_url(text, where) for text, where in urls]
+        return urls
+
+    def configured_urls(self, election: str | None = None) -> list[BackendURL]:
+        """What the config file alone says of where ``election`` is held. Raises ConfigError."""
+        section = self._elections.get(election, self._top) if election is not None else self._top
+        return [_parse_url(text, where) for text, where in section.urls or self._top.urls]
+
+    @property
+    def elections(self) -> list[str]:
+        """The elections that the config file names, in its order."""
+        return list(self._elections)
+
+    def answers(self, election: str | None = None) -> dict[str, tuple[str, str]]:
+        """The answers to ``advise`` in the config file: key → (text, where it stands).
+
+        Those of the election, and those of the top of the file where it gives none.
+        """
+        own = self._elections.get(election, self._top) if election is not None else self._top
+        return {**self._top.answers, **own.answers}
 
     def backend_url(self, election: str) -> BackendURL:
         """The one backend of ``election``. Raises UsageError where several are named."""
@@ -122,9 +143,12 @@ class Settings:
             )
         return urls[0]
 
-    def election(self, name: str) -> ElectionSettings:
-        """What the config file says of an election: its own section, then the top of the file."""
-        section = self._elections.get(name)
+    def election(self, name: str | None = None) -> ElectionSettings:
+        """What the config file says of an election: its own section, then the top of the file.
+
+        None: what it says of any election.
+        """
+        section = None if name is None else self._elections.get(name)
         return self._top.settings if section is None else section.settings.over(self._top.settings)
 
     def _warn_of_passwords(self, path: Path, warn: Warn) -> None:
@@ -209,7 +233,7 @@ class _Reader(nodes.Reader):
 
     def file(self, node: Node) -> tuple[_Section, dict[str, _Section]]:
         """The whole file."""
-        entries = self.entries(node, "the file", (*_KEYS, "backend", "elections"))
+        entries = self.entries(node, "the file", (*_KEYS, *_OTHER_KEYS, "elections"))
         names = entries.pop("elections", None)
         elections = {}
         if names is not None and not nodes.is_null(names):
@@ -220,13 +244,16 @@ class _Reader(nodes.Reader):
     def _section(self, node: Node, what: str) -> _Section:
         if nodes.is_null(node):
             return _Section()
-        return self._from(self.entries(node, what, (*_KEYS, "backend")))
+        return self._from(self.entries(node, what, (*_KEYS, *_OTHER_KEYS)))
 
     def _from(self, entries: dict[str, Node]) -> _Section:
         backend = entries.pop("backend", None)
         urls = () if backend is None else self._urls(backend)
+        answers = entries.pop("answers", None)
         values = {key: _KEYS[key](self, key, node) for key, node in entries.items()}
-        return _Section(ElectionSettings(**values), urls)
+        return _Section(
+            ElectionSettings(**values), urls, {} if answers is None else self._answers(answers)
+        )
 
     # Values --------------------------------------------------------------------------------------
 
@@ -279,8 +306,18 @@ class _Reader(nodes.Reader):
             urls.append((str(item.value), self.place(item)))
         return tuple(urls)
 
+    def _answers(self, node: Node) -> dict[str, tuple[str, str]]:
+        """What may be asked and answered is the tree's business, and is checked by ``advise``."""
+        if nodes.is_null(node):
+            return {}
+        return {
+            key: (self.answer(key, child), self.place(child))
+            for key, child in self.pairs(node, "answers")
+        }
 
-#: Every key that the top of the file and each election may have, beside ``backend``.
+
+_OTHER_KEYS = ("backend", "answers")
+#: Every other key that the top of the file and each election may have.
 _KEYS: dict[str, Callable[[_Reader, str, Any], Any]] = {
     "id": _Reader.text,
     "ttl": _Reader.seconds,

@@ -206,12 +206,7 @@ class LeaderElector:
 
     def timing(self, ttl: float | None = None, grace: float | None = None) -> Timing:
         """The timing for this scheme; raises UnsafeTiming."""
-        return Timing.plan(
-            self.traits.default_ttl if ttl is None else ttl,
-            grace,
-            renewals=self.traits.renewals,
-            proof_lag=self.traits.proof_lag,
-        )
+        return Timing.of(self.traits, ttl, grace)
 
     def attempt(
         self,

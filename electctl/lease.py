@@ -20,9 +20,12 @@ All times are seconds on :func:`electctl.clock.now`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from electctl.errors import UnsafeTiming
+
+if TYPE_CHECKING:
+    from electctl.traits import Traits
 
 MARGIN = 0.1
 MAX_GRACE = 5.0
@@ -65,6 +68,16 @@ class Timing:
         """
         chosen = min(MAX_GRACE, ttl / 3) if grace is None else grace
         return cls(ttl, chosen, renewals, proof_lag, fixed_timeout=fixed_timeout)
+
+    @classmethod
+    def of(cls, traits: Traits, ttl: float | None = None, grace: float | None = None) -> Timing:
+        """The timing on a scheme; ``ttl`` defaults to its own. Raises UnsafeTiming."""
+        return cls.plan(
+            traits.default_ttl if ttl is None else ttl,
+            grace,
+            renewals=traits.renewals,
+            proof_lag=traits.proof_lag,
+        )
 
     def __post_init__(self) -> None:
         if not 0 < self.ttl < float("inf"):

@@ -107,6 +107,15 @@ class Reader:
             entries[key] = child
         return entries
 
+    def answer(self, key: str, node: Node) -> str:
+        """An answer to a question as it is written; a YAML ``true`` is ``yes``."""
+        if not is_scalar(node, "str", "int", "float", "bool") or not node.value:
+            raise self.error(node, f"{key} must be one answer", f"{key}: yes")
+        text = str(node.value)
+        if is_scalar(node, "bool"):
+            return {"true": "yes", "false": "no"}.get(text.lower(), text)
+        return text
+
     def error(self, node: Node, cause: str, hint: str | None) -> ConfigError:
         """The error for something at this node."""
         return ConfigError(f"{self.place(node)}: {cause}", hint=hint)

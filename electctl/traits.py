@@ -70,5 +70,7 @@ class Traits:
     renewals: int = 3
     #: How many renewals back the proof lies that a confirmed renewal gives (ZooKeeper: 1).
     proof_lag: int = 0
+    #: Who can take part: the candidates of one host, or all that the network reaches.
+    reach: Literal["host", "network"] = "network"
     #: TTL used when none is given.
     default_ttl: float = 10.0

@@ -343,8 +343,7 @@ def _check_scheme(job: Job, traits: Traits) -> None:
             f"--once needs a guarded checkpoint, which {job.scheme}:// does not have",
             hint="electctl backends lists the schemes that have one",
         )
-    ttl = traits.default_ttl if job.ttl is None else job.ttl
-    Timing.plan(ttl, job.grace, renewals=traits.renewals, proof_lag=traits.proof_lag)
+    Timing.of(traits, job.ttl, job.grace)
 
 
 def _campaign(

@@ -26,6 +26,7 @@ TRAITS = Traits(
     poll_interval=POLL,
     herd="all",
     checkpoint=True,
+    reach="host",
     failover=f"ttl + {POLL:g} s",
     assumptions=(
         Claim("The directory is on a local file system, not on NFS.", "flock(2)"),
