@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from electctl.raft.requests import Answer, Ask, Reply, Request, Retry
+from electctl.raft.requests import Answer, Ask, Follow, Reply, Request, Retry
 
 #: Seconds before a node that could not help is asked again.
 PAUSE = 0.1
@@ -35,8 +35,12 @@ class Exchange:
     until: float
     server: int
     again_at: float
+    #: Seconds without an answer before another node is asked.
+    patience: float
     #: How often it has been passed on without a pause.
     hops: int = 0
+    #: How often it has been sent.
+    copies: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,15 @@ class Courier:
         self._open: dict[int, Exchange] = {}
 
     def send(self, ask: Ask, now: float, until: float) -> tuple[int, SendTo]:
-        """A new request, given up at ``until``. Returns its id."""
+        """A new request, given up at ``until``. Returns its id.
+
+        A :class:`Follow` is answered again and again, until it is dropped.
+        """
         self._last_id += 1
         request = Request(self._last_id, ask)
-        exchange = Exchange(request, now, until, self._target, now + self._patience)
+        # There must be time for another copy.
+        patience = min(self._patience, (until - now) / 2)
+        exchange = Exchange(request, now, until, self._target, now + patience, patience)
         self._open[request.id] = exchange
         return request.id, SendTo(exchange.server, request)
 
@@ -74,19 +83,24 @@ class Courier:
         exchange = self._open.get(answer.id)
         if exchange is None:
             return None
-        if not isinstance(answer.reply, Retry):
-            self._target = server
+        if isinstance(answer.reply, Retry):
+            return self._turned_away(exchange, server, answer.reply.leader, now)
+        if isinstance(exchange.request.ask, Follow):
+            if server != exchange.server:
+                # From a leader of the past: what it tells is over, and out of order here.
+                return None
+            self._open[answer.id] = replace(exchange, again_at=float("inf"), hops=0)
+        else:
             del self._open[answer.id]
-            return Answered(exchange, answer.reply)
-        if server != exchange.server:
-            return None
-        leader = answer.reply.leader
-        if leader in self._servers and leader != server and exchange.hops < len(self._servers):
-            self._target = leader
-            return self._resend(exchange, now, exchange.hops + 1)
+        self._target = server
+        return Answered(exchange, answer.reply)
+
+    def fail(self, server: int, now: float) -> list[SendTo]:
+        """The way to ``server`` is broken: what it was asked is asked elsewhere, now or soon."""
         self._look_beyond(server)
-        self._open[answer.id] = replace(exchange, again_at=min(exchange.again_at, now + PAUSE))
-        return None
+        broken = [exchange for exchange in self._open.values() if exchange.server == server]
+        again = [self._pass_on(exchange, now) for exchange in broken]
+        return [send for send in again if send is not None]
 
     def wake(self, now: float) -> list[Answered | SendTo]:
         """Time has passed: what is given up, and what is sent again."""
@@ -104,12 +118,37 @@ class Courier:
         """When :meth:`wake` is due."""
         return min((min(e.until, e.again_at) for e in self._open.values()), default=None)
 
+    def _turned_away(
+        self, exchange: Exchange, server: int, leader: int | None, now: float
+    ) -> SendTo | None:
+        if server != exchange.server:
+            return None
+        if leader in self._servers and leader != server:
+            self._target = leader
+        else:
+            self._look_beyond(server)
+        return self._pass_on(exchange, now)
+
+    def _pass_on(self, exchange: Exchange, now: float) -> SendTo | None:
+        """Ask the next node; after each has been asked once, only after a pause."""
+        if exchange.hops < len(self._servers):
+            return self._resend(exchange, now, exchange.hops + 1)
+        again_at = min(exchange.again_at, now + PAUSE)
+        self._open[exchange.request.id] = replace(exchange, again_at=again_at)
+        return None
+
     def _look_beyond(self, server: int) -> None:
         if self._target == server:
             place = self._servers.index(server) + 1
             self._target = self._servers[place % len(self._servers)]
 
     def _resend(self, exchange: Exchange, now: float, hops: int) -> SendTo:
-        again = replace(exchange, server=self._target, again_at=now + self._patience, hops=hops)
+        again = replace(
+            exchange,
+            server=self._target,
+            again_at=now + exchange.patience,
+            hops=hops,
+            copies=exchange.copies + 1,
+        )
         self._open[exchange.request.id] = again
         return SendTo(again.server, again.request)

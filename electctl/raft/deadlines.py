@@ -47,6 +47,10 @@ class Deadlines:
         """The session is no more."""
         self._ends.pop(number, None)
 
+    def left_ms(self, number: int) -> int:
+        """Milliseconds after which the session is to end if nothing is heard of it."""
+        return max(0, self._ends.get(number, 0) - self._now) * self._tick_ms
+
     def tick(self) -> Iterable[int]:
         """A tick has passed; the sessions whose time is up, at each tick until they end."""
         self._now += 1

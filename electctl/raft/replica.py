@@ -12,6 +12,10 @@ They are answered only when
 (c) a majority has acknowledged, in its term, a heartbeat that was sent after the question came.
 
 (a) and (c) are Ongaro's thesis, section 6.4; (b) is what a lease needs beyond a read.
+
+Who follows an election is first answered as a reader is, and then told of each change as it is
+applied, so what it is told is committed and in order. It is not told that the node leads no more
+before the node knows.
 """
 
 from __future__ import annotations
@@ -22,19 +26,22 @@ from dataclasses import dataclass
 from electctl.raft.commands import (
     Command,
     Enter,
+    Evict,
     Expire,
+    Noop,
     Open,
     Opened,
 )
 from electctl.raft.core import Raft
 from electctl.raft.deadlines import Deadlines
-from electctl.raft.leases import Effect, LeaseTable
+from electctl.raft.leases import Effect, LeaseTable, Standing
 from electctl.raft.messages import Entry, Persist
 from electctl.raft.requests import (
     Answer,
     Applied,
     CheckpointSeen,
     ElectionSeen,
+    Follow,
     LookCheckpoint,
     LookElection,
     Notice,
@@ -44,6 +51,7 @@ from electctl.raft.requests import (
     Request,
     Retry,
     Submit,
+    Told,
 )
 from electctl.raft.snapshots import dump, load
 from electctl.raft.steps import (
@@ -71,14 +79,21 @@ class FromClient:
 
 
 @dataclass(frozen=True, slots=True)
+class Departed:
+    """``client`` has no connection any more: it follows nothing."""
+
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """Send ``message`` to ``client``; it may be lost."""
 
     client: str
-    message: Answer | Notice
+    message: Told
 
 
-ReplicaEvent = Tick | Receive | FromClient
+ReplicaEvent = Tick | Receive | FromClient | Departed
 #: Carry them out in order; what follows a Persist waits until that is durable.
 ReplicaInstruction = Persist | Send | Tell | Became
 
@@ -91,6 +106,15 @@ class _Pending:
     arrived: int
     client: str
     request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """The ticks at which this leader heard of a session: first, last but one, last."""
+
+    first: int
+    before: int
+    last: int
 
 
 class Replica:
@@ -118,6 +142,9 @@ class Replica:
         self._pending: list[_Pending] = []
         #: Where each session was last heard from, for notices.
         self._homes: dict[int, str] = {}
+        self._heard: dict[int, _Heard] = {}
+        #: Who follows each election, and what they were told last.
+        self._followers: dict[str, dict[tuple[str, int], ElectionSeen]] = {}
         self._out: list[ReplicaInstruction] = []
 
     def handle(self, event: ReplicaEvent) -> list[ReplicaInstruction]:
@@ -129,6 +156,8 @@ class Replica:
             case Tick():
                 self._carry_out(self.raft.handle(event))
                 self._end_overdue()
+            case Departed(client=client):
+                self._depart(client)
             case _:
                 self._carry_out(self.raft.handle(event))
         return self._out
@@ -192,9 +221,15 @@ class Replica:
                 if standing is not None:
                     ttl_ms = self.table.sessions[number].ttl_ms
                     self._deadlines.renewed(number, ttl_ms, pending.arrived)
-                self._answer(pending.client, pending.request.id, Renewed(standing))
+                    self._hear(number)
+                reply = Renewed(standing, self._has_twin(number, standing))
+                self._answer(pending.client, pending.request.id, reply)
             case LookElection(election=name):
                 self._answer(pending.client, pending.request.id, self._election(name))
+            case Follow(election=name):
+                follower = pending.client, pending.request.id
+                self._followers.setdefault(name, {})[follower] = seen = self._election(name)
+                self._answer(*follower, seen)
             case LookCheckpoint(election=name, slot=slot):
                 found = CheckpointSeen(self.table.checkpoints.get((name, slot)))
                 self._answer(pending.client, pending.request.id, found)
@@ -208,10 +243,74 @@ class Replica:
     def _election(self, name: str) -> ElectionSeen:
         election = self.table.elections.get(name)
         if election is None or election.holder is None:
-            return ElectionSeen("", None, ())
+            return ElectionSeen("", None, 0, 0, 0, ())
         sessions = self.table.sessions
-        waiting = tuple(sessions[number].candidate for number in election.queue)
-        return ElectionSeen(sessions[election.holder].candidate, election.token, waiting)
+        number, session = election.holder, sessions[election.holder]
+        return ElectionSeen(
+            session.candidate,
+            election.token,
+            number,
+            session.ttl_ms,
+            min(session.ttl_ms, self._deadlines.left_ms(number)),
+            tuple(sessions[waiting].candidate for waiting in election.queue),
+        )
+
+    # Twins ---------------------------------------------------------------------------------------
+
+    def _hear(self, number: int) -> None:
+        now = self._deadlines.now
+        heard = self._heard.get(number, _Heard(now, now, now))
+        self._heard[number] = _Heard(heard.first, heard.last, now)
+
+    def _has_twin(self, number: int, standing: Standing | None) -> bool:
+        """Whether somebody of the same id who comes before it has shown to be alive since it came.
+
+        The remains of a dead predecessor are heard of no more. One sign may have been long under
+        way, so it takes two.
+        """
+        if standing is None or not standing.ahead:
+            return False
+        own = self.table.sessions[number]
+        assert own.election is not None
+        election = self.table.elections[own.election]
+        since = self._heard[number].first
+        for other in (election.holder, *election.queue):
+            if other is None or other == number:
+                continue
+            heard = self._heard.get(other)
+            same = self.table.sessions[other].candidate == own.candidate
+            if same and other < number and heard is not None and heard.before > since:
+                return True
+        return False
+
+    # Followers -----------------------------------------------------------------------------------
+
+    def _depart(self, client: str) -> None:
+        for name, followers in list(self._followers.items()):
+            for follower in [follower for follower in followers if follower[0] == client]:
+                del followers[follower]
+            if not followers:
+                del self._followers[name]
+
+    def _tell_followers(self, name: str) -> None:
+        followers = self._followers[name]
+        seen = self._election(name)
+        for follower, told in followers.items():
+            # A token names one grant, so nothing else needs to be compared.
+            if (told.token, told.waiting) != (seen.token, seen.waiting):
+                followers[follower] = seen
+                self._answer(*follower, seen)
+
+    def _touched(self, command: Command) -> str | None:
+        """The election that applying this command can change."""
+        match command:
+            case Noop() | Open():
+                return None
+            case Enter(election=name) | Evict(election=name):
+                return name
+            case _:
+                session = self.table.sessions.get(command.session)
+                return None if session is None else session.election
 
     # Time ----------------------------------------------------------------------------------------
 
@@ -252,13 +351,21 @@ class Replica:
             self._deadlines.elected(self.table.sessions)
             return
         asked = [*self._waiting.values(), *((p.client, p.request.id) for p in self._pending)]
+        for followers in self._followers.values():
+            asked += followers
+        for client, number in asked:
+            self._answer(client, number, Retry(change.leader))
+        for session, client in self._homes.items():
+            # Who waits learns of its grant from the next leader only once that has heard of it.
+            self._out.append(Tell(client, Notice(session)))
         self._waiting = {}
         self._pending = []
         self._homes = {}
-        for client, number in asked:
-            self._answer(client, number, Retry(change.leader))
+        self._heard = {}
+        self._followers = {}
 
     def _apply(self, entry: Entry) -> None:
+        touched = self._touched(entry.command)
         effect = self.table.apply(entry.index, entry.command)
         self.applied = entry.index
         if self.raft.role is not Role.LEADER:
@@ -270,6 +377,8 @@ class Replica:
         if effect.granted is not None and effect.granted.session in self._homes:
             session = effect.granted.session
             self._out.append(Tell(self._homes[session], Notice(session)))
+        if touched in self._followers:
+            self._tell_followers(touched)
 
     def _keep_time(self, command: Command, effect: Effect) -> None:
         match command, effect.result:
@@ -278,6 +387,7 @@ class Replica:
         if effect.ended is not None:
             self._deadlines.ended(effect.ended)
             self._homes.pop(effect.ended, None)
+            self._heard.pop(effect.ended, None)
 
     def _compact(self) -> None:
         if self.applied - self.raft.log.snapshot.index >= self._compact_after:

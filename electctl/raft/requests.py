@@ -42,7 +42,17 @@ class LookCheckpoint:
     slot: str
 
 
-Ask = Submit | Renew | LookElection | LookCheckpoint
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Who leads and who waits: now, and again whenever that has changed, under the same id.
+
+    It ends with the connection, or with :class:`Retry` when the node leads no more.
+    """
+
+    election: str
+
+
+Ask = Submit | Renew | LookElection | LookCheckpoint | Follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +72,27 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
-    """The session was given its full TTL; None: there is no such session (any more)."""
+    """The session was given its full TTL; None: there is no such session (any more).
+
+    ``twin``: another live session of this candidate comes before it in the same election.
+    """
 
     standing: Standing | None
+    twin: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ElectionSeen:
-    """One election at a moment after the question was asked. ``token`` is None when vacant."""
+    """One election at a moment after the question was asked. ``token`` is None when vacant.
+
+    ``session`` is the holder's; without a renewal it ends ``left_ms`` milliseconds later.
+    """
 
     holder: str
     token: int | None
+    session: int
+    ttl_ms: int
+    left_ms: int
     waiting: tuple[str, ...]
 
 
@@ -103,7 +123,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Not asked for: this session has been granted its election. A hint: renew it now to see."""
+    """Not asked for: something has happened to this session. A hint: renew it now to see.
+
+    It has been granted its election, or this node no longer leads.
+    """
 
     session: int
 

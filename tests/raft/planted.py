@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from electctl import lease
 from electctl.raft.client import Client
 from electctl.raft.commands import Close, Command, Done, Expire, Leave, Result, Save, SessionCommand
 from electctl.raft.core import Raft
-from electctl.raft.courier import Answered
 from electctl.raft.leases import Checkpoint, Effect, Granted, LeaseTable, Session
 from electctl.raft.log import Log
 from electctl.raft.messages import (
@@ -266,9 +266,13 @@ class NewLeaderGrantsNothing(Replica):
 class LeadsFromReceipt(Client):
     """Counts validity from when the answer came."""
 
-    def _renewal_answered(self, answered: Answered, number: int, now: float) -> None:
-        exchange = replace(answered.exchange, since=now)
-        super()._renewal_answered(replace(answered, exchange=exchange), number, now)
+    def _elected(self, token: int, since: float, now: float) -> None:
+        super()._elected(token, now, now)
+
+    def _lease_event(self, event: lease.Event, now: float) -> None:
+        if isinstance(event, lease.Renewed):
+            event = replace(event, since=now)
+        super()._lease_event(event, now)
 
 
 class TokensFromACounter(LeaseTable):
