@@ -58,11 +58,14 @@ class Traits:
     #: Who is woken by one release.
     herd: Literal["one", "all"]
     checkpoint: bool
-    #: The bound on fail-over after a crash as a formula in ``ttl``.
+    #: The longest time without a leader after its crash, while the store stands: a formula in
+    #: ``ttl``, seconds (:mod:`electctl.formula`).
     failover: str
     assumptions: tuple[Claim, ...] = ()
     weaknesses: tuple[Weakness, ...] = ()
     sources: tuple[str, ...] = ()
+    #: What the bound does not cover, or rests on.
+    failover_note: str = ""
     poll_interval: float | None = None
     #: True where one look cannot take over an expired lease (``--no-wait`` then says so).
     needs_observation: bool = False
@@ -74,3 +77,9 @@ class Traits:
     reach: Literal["host", "network"] = "network"
     #: TTL used when none is given.
     default_ttl: float = 10.0
+
+    def failover_bound(self, ttl: float) -> float:
+        """:attr:`failover` for ``ttl`` seconds, in seconds. Raises ConfigError if it has no value."""
+        from electctl.formula import evaluate
+
+        return evaluate(self.failover, ttl)

@@ -31,8 +31,9 @@ TRAITS = Traits(
     wakeup="notify",
     herd="one",
     checkpoint=True,
-    failover="ttl + 0.5 s after a crash (plus an election, if the cluster's leader crashed too); "
-    "a few milliseconds after a release",
+    failover="max(2, ceil(ttl)) + 0.5",
+    failover_note="TTLs are whole seconds, and expired leases are looked for every 0.5 s; an "
+    "election of the cluster's own leader starts every lease again",
     assumptions=(
         Claim(
             "A majority of the members keep what they have written, and transactions are strictly "

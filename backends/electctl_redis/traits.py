@@ -34,7 +34,8 @@ TRAITS = Traits(
     wakeup="notify",
     herd="one",
     checkpoint=True,
-    failover="ttl after a crash; a few milliseconds after a release",
+    failover="ttl",
+    failover_note="the time in which a lost primary is replaced is not in it",
     assumptions=(
         Claim("The primary runs one script at a time, and nothing in between.", _SCRIPTS),
         Claim(

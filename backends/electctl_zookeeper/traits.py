@@ -21,7 +21,9 @@ TRAITS = Traits(
     wakeup="notify",
     herd="one",
     checkpoint=True,
-    failover="ttl, rounded up to the next tick of the servers",
+    failover="ttl + 1.5 * min(2, ttl / 2)",
+    failover_note="a session's end is rounded up to the next tick, and a follower tells the leader "
+    "of it half a tick late; with ?tick= that tick takes the place of min(2, ttl / 2)",
     assumptions=(
         Claim(
             "the servers' tickTime is not longer than ?tick= says (default: the smaller of 2 s "

@@ -27,7 +27,7 @@ TRAITS = Traits(
     herd="all",
     checkpoint=True,
     reach="host",
-    failover=f"ttl + {POLL:g} s",
+    failover=f"ttl + {POLL:g}",
     assumptions=(
         Claim("The directory is on a local file system, not on NFS.", "flock(2)"),
         Claim("The file system keeps what fsync(2) said it has.", "fsync(2)"),
