@@ -261,6 +261,18 @@ def test_kill_is_at_once(harness: Harness) -> None:
     assert harness.until(Exited).status == 137
 
 
+def test_what_a_trap_starts_to_tidy_up_is_not_told_to_stop(harness: Harness) -> None:
+    file = harness.file()
+    tidy = f"sh -c 'sleep 0.03; echo $$ >>{file}'"
+    for round_ in range(5):
+        harness.shell(f'trap "{tidy}; exit 0" TERM; echo $$ >>{file}; sleep 60 & wait; sleep 60')
+        pids(file, 2 * round_ + 1)
+        harness.guardian.stop(10)
+        harness.until(TreeGone)
+        assert harness.until(Exited).status == 0
+        assert len(pids(file)) == 2 * round_ + 2
+
+
 def test_signals_reach_the_whole_tree_and_sigterm_only_once(harness: Harness) -> None:
     file = harness.file()
     script = f"trap 'echo 10 >>{file}' USR1; trap 'echo 15 >>{file}' TERM; echo 0 >>{file}; {SPIN}"

@@ -251,14 +251,15 @@ class _Guard:
 
     def _signal_tree(self, command: _Command, told: set[tree.Key], *signals: int) -> None:
         if tree.AVAILABLE:
-            # Its own process first. Mostly there is no other, and no walk is needed to see that.
+            # Mostly there is no other process than its own, and no walk is needed to see that.
             own = None if command.exited else tree.read(command.pid)
-            if own is not None and own.key not in told:
+            if own is not None and own.key not in told and self._is_alone(command):
                 told.add(own.key)
                 tree.send(own, *signals)
-                if self._is_alone(command):
-                    return
-            tree.signal_all(self._me, told, self._kill_due(command), *signals)
+                return
+            # What a handler of the command starts in answer, to tidy up, is not told as well.
+            before = math.inf if command.exited else now()
+            tree.signal_all(self._me, told, self._kill_due(command), *signals, before=before)
         else:
             for signum in signals:
                 tree.signal_group(command.pid, signum)

@@ -16,6 +16,7 @@ open pidfd, which pins the id.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -36,6 +37,9 @@ _PATIENT_WALKS = 2
 
 #: Looks in one chase, of about 0.05 ms each.
 _LOOKS = 200
+
+#: Clock ticks in a second, the unit of a process's start.
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 #: A process and the moment of its start: an id alone can be used again.
 Key = tuple[int, int]
@@ -154,13 +158,19 @@ def pidfd(pid: int) -> int | None:
         return None
 
 
-def signal_all(root: int, told: set[Key], until: float, *signals: int) -> None:
+def signal_all(
+    root: int, told: set[Key], until: float, *signals: int, before: float = math.inf
+) -> None:
     """Send signals once to each living descendant that is not in ``told``, and add it there.
 
-    Gives up at ``until`` (:func:`electctl.clock.now`), or when the tree forks too fast for it.
+    Times are readings of :func:`electctl.clock.now`. Gives up at ``until``, or when the tree forks
+    too fast for it. All that the first walk finds is told; later ones are for what it missed, and
+    leave alone what has started at ``before`` or later (by the kernel's clock ticks, or a tick
+    sooner): with the time of the order, that is what a handler has started in answer to it.
     """
+    found = descendants(root)
     for _ in range(_WALKS):
-        fresh = [p for p in descendants(root) if p.alive and p.key not in told]
+        fresh = [process for process in found if process.alive and process.key not in told]
         if not fresh:
             return
         for process in fresh:
@@ -168,6 +178,7 @@ def signal_all(root: int, told: set[Key], until: float, *signals: int) -> None:
                 return
             told.add(process.key)
             send(process, *signals)
+        found = [process for process in descendants(root) if process.start + 1 <= before * _TICKS]
 
 
 def kill_all(root: int, spare: Container[Key] = ()) -> bool:
