@@ -16,6 +16,10 @@ class Unsound(ElectctlError):
     each needs a fault outside the model (a store that lost synced data, two nodes under one id).
     """
 
+    exit_code = 70  # EX_SOFTWARE of sysexits.h(3head)
+
 
 class StoreDamaged(ElectctlError):
-    """The durable store cannot be read, or what it holds cannot be."""
+    """The durable store cannot be read or written, or is not this node's."""
+
+    exit_code = 78

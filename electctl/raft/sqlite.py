@@ -1,5 +1,8 @@
 """The durable store: one SQLite file, synced at every write, locked by the node that uses it.
 
+It also keeps who the node is, and which store each of its peers had when they first met
+(:mod:`electctl.raft.server`).
+
 What this does not guarantee: durability on a disk or a file system that says "synced" and is not;
 Raft breaks on such a disk (docs/raft.md). Nor does it find every damage at once: pages are checked
 as they are read, and all of them when the file is opened.
@@ -10,8 +13,10 @@ or not at all (https://www.sqlite.org/atomiccommit.html) and is on the disk when
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Iterator
+import uuid
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +30,8 @@ FORMAT = 1
 #: "eltr", so that file(1) and we can tell whose file it is.
 _APPLICATION = 0x656C7472
 _SCHEMA = """
-CREATE TABLE node (number INTEGER PRIMARY KEY, term INTEGER NOT NULL, vote INTEGER);
+CREATE TABLE node (number INTEGER PRIMARY KEY, term INTEGER NOT NULL, vote INTEGER, name TEXT);
+CREATE TABLE voter (number INTEGER PRIMARY KEY, store TEXT);
 CREATE TABLE snapshot (at INTEGER PRIMARY KEY, term INTEGER NOT NULL, state BLOB NOT NULL);
 CREATE TABLE entry (number INTEGER PRIMARY KEY, term INTEGER NOT NULL, command BLOB NOT NULL);
 """
@@ -33,17 +39,20 @@ _decoder = Decoder(Command)
 
 
 class SqliteStorage(Storage):
-    """The store of node ``number`` in the file ``path``, made if it is not there.
+    """The store of node ``number`` of ``voters`` in the file ``path``, made if it is not there.
 
-    Raises StoreDamaged if another process uses it, if it is another node's, or if it is damaged.
+    ``name`` is this store's own, drawn when it was made. Raises StoreDamaged if another process
+    uses it, if it is another node's or has other voters, or if it is damaged; an empty file is.
     """
 
-    def __init__(self, path: Path, number: int) -> None:
+    def __init__(self, path: Path, number: int, voters: frozenset[int] = frozenset()) -> None:
         self._path = path
+        if not path.exists():
+            self._create(number, voters or {number})
         with self._explained():
             self._db = sqlite3.connect(path, timeout=0, isolation_level=None)
         try:
-            self._open(number)
+            self.name = self._open(number, voters or {number})
         except BaseException:
             self._db.close()
             raise
@@ -61,30 +70,47 @@ class SqliteStorage(Storage):
             )
         return Stored(term, vote, Snapshot(at, at_term, state), entries)
 
-    def write(self, persist: Persist) -> None:
+    def write(self, *persists: Persist) -> None:
         db = self._db
         with self._explained():
             db.execute("BEGIN IMMEDIATE")
-            db.execute("UPDATE node SET term = ?, vote = ?", (persist.term, persist.vote))
-            if persist.first is not None:
-                db.execute("DELETE FROM entry WHERE number >= ?", (persist.first,))
-                db.executemany(
-                    "INSERT INTO entry VALUES (?, ?, ?)",
-                    [(entry.index, entry.term, encode(entry.command)) for entry in persist.entries],
-                )
-            if persist.snapshot is not None:
-                snapshot = persist.snapshot
-                db.execute("DELETE FROM entry WHERE number <= ?", (snapshot.index,))
-                db.execute(
-                    "UPDATE snapshot SET at = ?, term = ?, state = ?",
-                    (snapshot.index, snapshot.term, snapshot.state),
-                )
+            for persist in persists:
+                self._write(persist)
             db.execute("COMMIT")
+
+    def _write(self, persist: Persist) -> None:
+        db = self._db
+        db.execute("UPDATE node SET term = ?, vote = ?", (persist.term, persist.vote))
+        if persist.first is not None:
+            db.execute("DELETE FROM entry WHERE number >= ?", (persist.first,))
+            db.executemany(
+                "INSERT INTO entry VALUES (?, ?, ?)",
+                [(entry.index, entry.term, encode(entry.command)) for entry in persist.entries],
+            )
+        if persist.snapshot is not None:
+            snapshot = persist.snapshot
+            db.execute("DELETE FROM entry WHERE number <= ?", (snapshot.index,))
+            db.execute(
+                "UPDATE snapshot SET at = ?, term = ?, state = ?",
+                (snapshot.index, snapshot.term, snapshot.state),
+            )
+
+    def peer_store(self, number: int) -> str | None:
+        """The name of that voter's store, as it was learned; None if it was not."""
+        with self._explained():
+            rows = self._db.execute("SELECT store FROM voter WHERE number = ?", (number,))
+            ((store,),) = rows.fetchall()
+        return None if store is None else str(store)
+
+    def learn_peer_store(self, number: int, store: str) -> None:
+        """Keep the name of that voter's store for good."""
+        with self._explained():
+            self._db.execute("UPDATE voter SET store = ? WHERE number = ?", (store, number))
 
     def close(self) -> None:
         self._db.close()
 
-    def _open(self, number: int) -> None:
+    def _open(self, number: int, voters: Collection[int]) -> str:
         db = self._db
         with self._explained():
             # Exclusive from the first read on, for as long as we live: two processes on one file
@@ -95,17 +121,12 @@ class SqliteStorage(Storage):
             db.execute("BEGIN EXCLUSIVE")
             ((version,),) = db.execute("PRAGMA user_version").fetchall()
             ((application,),) = db.execute("PRAGMA application_id").fetchall()
-            ((tables,),) = db.execute("SELECT count(*) FROM sqlite_master").fetchall()
-            if not tables:
-                self._create(number)
-            elif (application, version) != (_APPLICATION, FORMAT):
-                raise StoreDamaged(
-                    f"{self._path} is not a store of format {FORMAT}",
-                    hint="name another data directory",
-                )
             db.execute("COMMIT")
+            if (application, version) != (_APPLICATION, FORMAT):
+                raise StoreDamaged(f"{self._path} is not a store of format {FORMAT}", hint=_REPLACE)
             ((verdict, *_),) = db.execute("PRAGMA integrity_check(1)").fetchall()
-            ((owner,),) = db.execute("SELECT number FROM node").fetchall()
+            ((owner, name),) = db.execute("SELECT number, name FROM node").fetchall()
+            known = {voter for (voter,) in db.execute("SELECT number FROM voter")}
         if verdict != "ok":
             raise StoreDamaged(f"{self._path} is damaged: {verdict}", hint=_REPLACE)
         if owner != number:
@@ -113,14 +134,38 @@ class SqliteStorage(Storage):
                 f"{self._path} belongs to node {owner}, not to node {number}",
                 hint="each node has a data directory of its own",
             )
+        if known != set(voters):
+            raise StoreDamaged(
+                f"{self._path} is of a cluster of nodes {_listed(known)}, not {_listed(voters)}",
+                hint="the voters of a cluster cannot be changed (yet)",
+            )
+        return str(name)
 
-    def _create(self, number: int) -> None:
-        for statement in _SCHEMA.strip().splitlines():
-            self._db.execute(statement)
-        self._db.execute("INSERT INTO node VALUES (?, 0, NULL)", (number,))
-        self._db.execute("INSERT INTO snapshot VALUES (0, 0, x'')")
-        self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
-        self._db.execute(f"PRAGMA user_version = {FORMAT}")
+    def _create(self, number: int, voters: Collection[int]) -> None:
+        """Make it under another name: whatever then stands in its place is no new store."""
+        new = self._path.with_name(f"{self._path.name}.new")
+        new.unlink(missing_ok=True)
+        with self._explained():
+            db = sqlite3.connect(new, isolation_level=None)
+            try:
+                db.execute("PRAGMA synchronous = FULL")
+                db.execute("BEGIN")
+                for statement in _SCHEMA.strip().splitlines():
+                    db.execute(statement)
+                db.execute("INSERT INTO node VALUES (?, 0, NULL, ?)", (number, uuid.uuid4().hex))
+                db.executemany("INSERT INTO voter VALUES (?, NULL)", [(v,) for v in voters])
+                db.execute("INSERT INTO snapshot VALUES (0, 0, x'')")
+                db.execute(f"PRAGMA application_id = {_APPLICATION}")
+                db.execute(f"PRAGMA user_version = {FORMAT}")
+                db.execute("COMMIT")
+            finally:
+                db.close()
+            os.rename(new, self._path)
+            folder = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -134,6 +179,12 @@ class SqliteStorage(Storage):
             raise StoreDamaged(f"{self._path}: {error}") from None
         except (sqlite3.Error, Malformed, TypeError, ValueError) as error:
             raise StoreDamaged(f"{self._path} is damaged: {error}", hint=_REPLACE) from None
+        except OSError as error:
+            raise StoreDamaged(f"{self._path}: {error.strerror}") from None
+
+
+def _listed(numbers: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)))
 
 
 _REPLACE = "do not repair it: a node that forgot its vote is unsafe; restore all nodes or none"

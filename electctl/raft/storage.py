@@ -20,8 +20,8 @@ class Storage(ABC):
         """What is stored; an empty :class:`Stored` at first. Raises StoreDamaged."""
 
     @abstractmethod
-    def write(self, persist: Persist) -> None:
-        """Store it: all or nothing, and durable when this returns.
+    def write(self, *persists: Persist) -> None:
+        """Store them in this order: all or nothing, and durable when this returns.
 
         Raises StoreDamaged if that cannot be promised. Then the node must stop at once: what it
         has in memory may be ahead of its store.
@@ -54,8 +54,9 @@ class MemoryStorage(Storage):
     def load(self) -> Stored:
         return self._stored
 
-    def write(self, persist: Persist) -> None:
-        self._stored = after(self._stored, persist)
+    def write(self, *persists: Persist) -> None:
+        for persist in persists:
+            self._stored = after(self._stored, persist)
 
     def close(self) -> None:
         return

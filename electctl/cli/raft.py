@@ -1,0 +1,326 @@
+"""``electctl raft``: nodes of the built-in consensus, and how they are."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from electctl.cli import render
+from electctl.cli.app import Command, new_app
+from electctl.cli.frame import Frame
+from electctl.cli.options import Duration
+from electctl.errors import Negative, Unreachable, UsageError
+
+if TYPE_CHECKING:
+    from electctl.raft.server import NodeConfig
+    from electctl.raft.status import Address
+    from electctl.raft.tls import Tls
+    from electctl.raft.wire import NodeStatus
+
+app = new_app(help="Run nodes of the built-in consensus, and see how they are.")
+
+SERVE = """
+electctl raft serve --id 1 --listen h1:7400 --peer 2=h2:7400 --peer 3=h3:7400 --data ./node1
+electctl raft serve --id 1 --listen 127.0.0.1:7400 --data ./node1
+"""
+STATUS = """
+electctl raft status -b raft://h1:7400,h2:7400,h3:7400
+electctl raft status --node 127.0.0.1:7400 --json
+"""
+
+#: Seconds that each node may take to answer.
+_PATIENCE = 5.0
+_MAX_NUMBER = 1_000_000
+_ELECTION_TIMEOUT = 0.5
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@/,=\s]+)):([0-9]{1,5})")
+_HEADS = (
+    "NODE", "ADDRESS", "ROLE", "TERM", "LEADER", "COMMIT", "APPLIED", "LAST", "SNAPSHOT",
+    "SESSIONS", "ELECTIONS", "REACHES",
+)  # fmt: skip
+
+TlsCa = Annotated[
+    str | None,
+    typer.Option("--tls-ca", metavar="FILE", help="TLS: who signs for nodes and clients."),
+]
+TlsCert = Annotated[
+    str | None, typer.Option("--tls-cert", metavar="FILE", help="TLS: our own certificate.")
+]
+TlsKey = Annotated[str | None, typer.Option("--tls-key", metavar="FILE", help="TLS: its key.")]
+
+
+@app.command("serve", cls=Command, epilog=SERVE)
+def serve(
+    ctx: typer.Context,
+    number: Annotated[
+        int, typer.Option("--id", metavar="N", help="The number of this node.", show_default=False)
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data", metavar="DIR", help="Its directory: no other node's.", show_default=False
+        ),
+    ],
+    listen: Annotated[
+        str | None,
+        typer.Option("--listen", metavar="HOST:PORT", help="Where nodes and clients connect."),
+    ] = None,
+    peers: Annotated[
+        list[str] | None,
+        typer.Option("--peer", metavar="N=HOST:PORT", help="Another node; repeat it for each."),
+    ] = None,
+    local: Annotated[
+        str | None,
+        typer.Option("--socket", metavar="PATH", help="A Unix socket for our own clients."),
+    ] = None,
+    election_timeout: Annotated[
+        float | None,
+        Duration(
+            "--election-timeout",
+            help="Silence of a leader, up to twice this, before another is elected."
+            "  [default: 500ms]",
+        ),
+    ] = None,
+    idle: Annotated[
+        float | None, Duration("--idle", help="End when nobody has used it for so long.")
+    ] = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+) -> None:
+    """Run one node until SIGTERM or SIGINT.
+
+    All nodes name each other and have the same numbers for good; a majority must run. Alone, a node
+    is a cluster of one. Its directory keeps what it has promised: a node that lost it, or was given
+    an older copy, must not come back. Without TLS whoever reaches the port can do anything.
+    """
+    import asyncio
+
+    from electctl.raft.server import Node
+
+    frame = Frame.of(ctx)
+    config = _config(
+        number, data, listen, peers or [], local,
+        _ELECTION_TIMEOUT if election_timeout is None else election_timeout, idle,
+        _tls(tls_ca, tls_cert, tls_key),
+    )  # fmt: skip
+    asyncio.run(Node(config, _Journal(frame, number)).run())
+
+
+@app.command("status", cls=Command, epilog=STATUS)
+def status(
+    ctx: typer.Context,
+    nodes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--node", metavar="HOST:PORT", help="A node, or the path of its socket; repeatable."
+        ),
+    ] = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+) -> None:
+    """Show how each node is, as it says itself.
+
+    The exit code is 0 if a node leads a majority, 1 if none does, 69 if no node answers.
+    """
+    frame = Frame.of(ctx)
+    tls = _tls(tls_ca, tls_cert, tls_key)
+    addresses = [_place(text) for text in nodes or []]
+    if not addresses:
+        addresses, tls = _of_backend(frame, tls)
+    asked = _ask_all(addresses, tls)
+    if frame.json:
+        for address, answer in asked:
+            frame.emit(_as_dict(address, answer))
+    else:
+        frame.print(render.table(_HEADS, [_row(address, answer) for address, answer in asked]))
+    answers = [answer for _, answer in asked if not isinstance(answer, Unreachable)]
+    if not answers:
+        raise Unreachable("no node answers", hint="electctl raft serve runs one")
+    if not any(answer.ready for answer in answers):
+        raise Negative("no node leads a majority", hint="a majority must run and reach each other")
+
+
+# serve -------------------------------------------------------------------------------------------
+
+
+class _Journal:
+    """Lines on stderr: for people, or JSON."""
+
+    def __init__(self, frame: Frame, number: int) -> None:
+        self._frame = frame
+        self._number = number
+
+    def __call__(self, event: str, text: str, detail: bool) -> None:
+        from electctl.clock import timestamp
+
+        frame = self._frame
+        if frame.quiet or (detail and not frame.verbose):
+            return
+        if frame.json:
+            line = {"ts": timestamp(), "event": event, "node": self._number, "message": text}
+            frame.stderr.write(render.json_line(line))
+            frame.stderr.flush()
+        else:
+            frame.note(f"{timestamp()} node {self._number}: {text}")
+
+
+def _config(
+    number: int,
+    data: str,
+    listen: str | None,
+    peers: list[str],
+    local: str | None,
+    election_timeout: float,
+    idle: float | None,
+    tls: Tls | None,
+) -> NodeConfig:
+    from pathlib import Path
+
+    from electctl.raft.server import NodeConfig
+
+    _check_number("--id", str(number))
+    others: dict[int, tuple[str, int]] = {}
+    for text in peers:
+        name, equals, place = text.partition("=")
+        if not equals:
+            raise UsageError(f"--peer: {text!r} is not N=HOST:PORT", hint=_PEER_HINT)
+        peer = _check_number("--peer", name)
+        if peer == number:
+            raise UsageError(f"--peer: node {peer} is this node", hint="name the others only")
+        if peer in others:
+            raise UsageError(f"--peer: node {peer} is named twice", hint="name each once")
+        others[peer] = _address("--peer", place)
+    if len(set(others.values())) < len(others):
+        raise UsageError("--peer: two nodes have one address", hint="each has its own")
+    if others and listen is None:
+        raise UsageError(
+            "--peer needs --listen: the others must reach us", hint="--listen HOST:PORT"
+        )
+    if listen is None and local is None:
+        raise UsageError("nobody could connect", hint="--listen HOST:PORT, or --socket PATH")
+    if not 0.05 <= election_timeout <= 60:
+        raise UsageError("--election-timeout must be from 50ms to 1m", hint="as in 500ms")
+    if idle is not None and others:
+        raise UsageError("--idle is for a node without peers", hint="leave one of them out")
+    return NodeConfig(
+        number,
+        Path(data).absolute(),
+        None if listen is None else _address("--listen", listen),
+        None if local is None else Path(local).absolute(),
+        others,
+        election_timeout,
+        idle,
+        tls,
+    )
+
+
+def _check_number(option: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MAX_NUMBER):
+        raise UsageError(
+            f"{option}: {text!r} is not the number of a node", hint=f"from 1 to {_MAX_NUMBER}"
+        )
+    return int(text)
+
+
+def _address(option: str, text: str) -> tuple[str, int]:
+    match = _ADDRESS.fullmatch(text)
+    if match is None or not 1 <= int(match[3]) <= 65535:
+        raise UsageError(f"{option}: {text!r} is not HOST:PORT", hint="as in 127.0.0.1:7400")
+    return match[1] or match[2], int(match[3])
+
+
+def _tls(ca: str | None, cert: str | None, key: str | None) -> Tls | None:
+    if ca is None and cert is None and key is None:
+        return None
+    if ca is None or cert is None or key is None:
+        raise UsageError(
+            "--tls-ca, --tls-cert and --tls-key go together", hint="nodes and clients show both"
+        )
+    from electctl.raft.tls import Tls
+
+    return Tls(ca, cert, key)
+
+
+# status ------------------------------------------------------------------------------------------
+
+
+def _place(text: str) -> Address:
+    from pathlib import Path
+
+    return Path(text) if "/" in text else _address("--node", text)
+
+
+def _of_backend(frame: Frame, tls: Tls | None) -> tuple[list[Address], Tls | None]:
+    urls = frame.settings.backend_urls()
+    found: list[Address] = []
+    for url in urls:
+        if url.scheme not in ("raft", "rafts"):
+            raise UsageError(
+                f"{url.scheme}:// is not a cluster of electctl raft", hint="-b raft://HOST:PORT"
+            )
+        for host, port in url.hosts:
+            if port is None:
+                raise UsageError(f"{url.masked()} names a host without a port", hint=_PEER_HINT)
+            found.append((host, port))
+        if url.scheme == "rafts" and tls is None:
+            options = url.options
+            tls = _tls(options.get("ca"), options.get("cert"), options.get("key"))
+    if not found:
+        raise UsageError("the URL names no node", hint="-b raft://HOST:PORT,HOST:PORT")
+    return found, tls
+
+
+def _ask_all(
+    addresses: list[Address], tls: Tls | None
+) -> list[tuple[str, NodeStatus | Unreachable]]:
+    """Every node at the same time."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from electctl.raft.status import ask_status
+
+    def ask(address: Address) -> NodeStatus | Unreachable:
+        try:
+            return ask_status(address, _PATIENCE, tls)
+        except Unreachable as error:
+            return error
+
+    with ThreadPoolExecutor(len(addresses)) as pool:
+        return list(zip(map(_shown, addresses), pool.map(ask, addresses), strict=True))
+
+
+def _shown(address: Address) -> str:
+    if not isinstance(address, tuple):
+        return str(address)
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _row(address: str, answer: NodeStatus | Unreachable) -> list[str]:
+    if isinstance(answer, Unreachable):
+        return ["", address, f"silent: {answer.message}", *[""] * (len(_HEADS) - 3)]
+    numbers = (
+        answer.commit, answer.applied, answer.last_index, answer.snapshot_index,
+        answer.sessions, answer.elections,
+    )  # fmt: skip
+    leader = "" if answer.leader is None else str(answer.leader)
+    reached = f"{len(answer.reached)} of {len(answer.voters) - 1}"
+    return [
+        str(answer.number), address, answer.role, str(answer.term), leader,
+        *map(str, numbers), reached,
+    ]  # fmt: skip
+
+
+def _as_dict(address: str, answer: NodeStatus | Unreachable) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    if isinstance(answer, Unreachable):
+        return {"address": address, "reachable": False, "cause": answer.message}
+    found = asdict(answer)
+    del found["id"]
+    return {"address": address, "reachable": True, **found}
+
+
+_PEER_HINT = "as in 2=127.0.0.1:7400"

@@ -1,0 +1,361 @@
+"""One node of a cluster as a process: sockets, clock and store around the sans-I/O replica.
+
+What this does not guarantee: that a client or a peer is who it says, without TLS. Nor service
+without a majority, nor anything at all if the store loses what it called durable: the node stops as
+soon as it notices.
+
+One thread does everything. Events that wait are handled in turn, one of each connection; their
+instructions are carried out together, after one sync of the store for all of them. To others that
+looks as if each had been carried out before the next event, and the messages had been slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from electctl.clock import now
+from electctl.errors import ConfigError, ElectctlError, Unreachable
+from electctl.raft.core import Raft
+from electctl.raft.guests import Guests, Say
+from electctl.raft.messages import Persist
+from electctl.raft.peers import Peer, Stranger
+from electctl.raft.replica import Replica, ReplicaEvent, Tell
+from electctl.raft.sqlite import SqliteStorage
+from electctl.raft.steps import Became, Role, Send, Settings, Tick
+from electctl.raft.tls import Tls
+from electctl.raft.wire import NodeStatus, PeerHello, Welcome
+
+STORE = "raft.db"
+#: Seconds of work, and events, between two looks at the clock and the sockets.
+_SHIFT = 0.005
+_BATCH = 256
+_SETTINGS = Settings()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """One node. ``peers`` are the other voters, by number; times in seconds.
+
+    ``listen`` is for peers and clients, ``socket`` for clients on this machine. With ``idle`` a
+    node of its own ends when nobody has needed it for so long.
+    """
+
+    number: int
+    data: Path
+    listen: tuple[str, int] | None = None
+    socket: Path | None = None
+    peers: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    election_timeout: float = 0.5
+    idle: float | None = None
+    tls: Tls | None = None
+
+    @property
+    def voters(self) -> tuple[int, ...]:
+        """The numbers of all nodes."""
+        return tuple(sorted({self.number, *self.peers}))
+
+
+class Node:
+    """Build it, which opens the store; then :meth:`run`. ``say`` takes each event worth a line.
+
+    Raises StoreDamaged (store), ConfigError (data directory).
+    """
+
+    def __init__(self, config: NodeConfig, say: Say) -> None:
+        self._config = config
+        self._say = say
+        self._store = _open_store(config)
+        try:
+            tick_ms = max(1, round(config.election_timeout * 1000 / _SETTINGS.election_ticks))
+            self._tick_length = tick_ms / 1000
+            draw = random.SystemRandom()
+            voters = frozenset(config.voters)
+            raft = Raft(config.number, voters, self._store.load(), _SETTINGS, draw.randrange)
+            self._replica = Replica(raft, tick_ms)
+        except BaseException:
+            self._store.close()
+            raise
+        self._peers: dict[int, Peer] = {}
+        welcome = Welcome(config.number, config.voters, self._store.name)
+        self._guests = Guests(welcome, self._check_hello, lambda: self.status, self._wake, say)
+        self._awake = False
+        self._busy_at = now()
+
+    @property
+    def status(self) -> NodeStatus:
+        """How it is; the id is 0."""
+        replica = self._replica
+        raft = replica.raft
+        return NodeStatus(
+            0,
+            raft.me,
+            self._config.voters,
+            raft.role.value,
+            raft.term,
+            raft.leader,
+            replica.ready,
+            raft.commit,
+            replica.applied,
+            raft.log.last_index,
+            raft.log.snapshot.index,
+            len(replica.table.sessions),
+            len(replica.table.elections),
+            tuple(number for number, peer in self._peers.items() if peer.reached),
+        )
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, or until idle.
+
+        Raises Unreachable (an address is taken), ConfigError (TLS files, socket), StoreDamaged,
+        Unsound.
+        """
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._done: asyncio.Future[str] = loop.create_future()
+        loop.set_exception_handler(self._unexpected)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, f"{number.name} came")
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            servers = await self._listen()
+            self._say("started", self._greeting(), False)
+            tasks = [loop.create_task(peer.run()) for peer in self._dial()]
+            for task in tasks:
+                task.add_done_callback(self._ended)
+            if not self._config.peers:
+                # Nobody else can lead, so there is nobody to wait for.
+                while self._replica.raft.role is not Role.LEADER:
+                    self._handle([Tick()])
+            self._next_tick = now()
+            self._tick()
+            why = await self._done
+            for server in servers:
+                server.close()
+            self._say("stopped", f"stopped: {why}", False)
+        finally:
+            for task in tasks:
+                task.cancel()
+            for peer in self._peers.values():
+                peer.end()
+            self._guests.close()
+            self._store.close()
+            if self._config.socket is not None:
+                self._config.socket.unlink(missing_ok=True)
+
+    # Start and end --------------------------------------------------------------------------------
+
+    async def _listen(self) -> list[asyncio.Server]:
+        config = self._config
+        servers = []
+        if config.listen is not None:
+            host, port = config.listen
+            tls = config.tls.listening() if config.tls else None
+            try:
+                servers.append(
+                    await self._loop.create_server(self._guests.accept, host, port, ssl=tls)
+                )
+            except OSError as error:
+                cause = error.strerror or str(error)
+                raise Unreachable(
+                    f"cannot listen on {host}:{port}: {cause}",
+                    hint="does another program listen there, is the address of this machine?",
+                ) from None
+        if config.socket is not None:
+            listener = _local_socket(config.socket)
+            servers.append(await self._loop.create_unix_server(self._guests.accept, sock=listener))
+        return servers
+
+    def _dial(self) -> list[Peer]:
+        config = self._config
+        tls = config.tls.calling() if config.tls else None
+        for number, address in config.peers.items():
+            hello = PeerHello(config.number, number, config.voters, self._store.name)
+            self._peers[number] = Peer(hello, address, tls, self._check_welcome, self._say)
+        return list(self._peers.values())
+
+    def _greeting(self) -> str:
+        config = self._config
+        places = [f"{config.listen[0]}:{config.listen[1]}"] if config.listen else []
+        places += [str(config.socket)] if config.socket else []
+        others = f" with {', '.join(map(str, sorted(config.peers)))}" if config.peers else ""
+        return f"node {config.number}{others} listens on {' and '.join(places)}"
+
+    def _stop(self, why: str) -> None:
+        if not self._done.done():
+            self._done.set_result(why)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._done.done():
+            self._done.set_exception(error)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What asyncio would print. A failed connection is no matter; anything else ends us."""
+        error = context.get("exception")
+        if "transport" in context or "socket" in context or error is None:
+            self._say("connection_failed", f"{context['message']}: {error}", True)
+        else:
+            self._fail(error)
+
+    # Time -----------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        """A tick may come late and never early, so the next is counted from this one."""
+        remaining = self._next_tick - now()
+        if remaining <= 0:
+            self._handle([Tick()])
+            self._leave_when_idle()
+            self._next_tick = now() + self._tick_length
+            remaining = self._tick_length
+        if not self._done.done():
+            self._loop.call_later(remaining, self._tick)
+
+    def _leave_when_idle(self) -> None:
+        if self._guests.present or self._replica.table.sessions:
+            self._busy_at = now()
+        elif self._config.idle is not None and now() - self._busy_at >= self._config.idle:
+            self._stop(f"idle for {self._config.idle:g} s")
+
+    # Events and instructions ----------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        if not self._awake:
+            self._awake = True
+            self._loop.call_soon(self._shift)
+
+    def _shift(self) -> None:
+        """Take in what waits, for a while, and carry out what follows from it."""
+        self._awake = False
+        events: list[ReplicaEvent] = []
+        end = now() + _SHIFT
+        while self._guests.waiting and len(events) < _BATCH and now() < end:
+            event = self._guests.event()
+            if event is not None:
+                events.append(event)
+        self._handle(events)
+        if self._guests.waiting:
+            self._wake()
+
+    def _handle(self, events: list[ReplicaEvent]) -> None:
+        if self._done.done():
+            return
+        try:
+            instructions = [item for event in events for item in self._replica.handle(event)]
+            persists = [item for item in instructions if isinstance(item, Persist)]
+            if persists:
+                self._store.write(*persists)
+        except ElectctlError as error:
+            self._fail(error)
+            return
+        for item in instructions:
+            match item:
+                case Send(to=to, message=message):
+                    self._peers[to].send(message)
+                case Tell(client=client, message=told):
+                    self._guests.tell(client, told)
+                case Became():
+                    self._became(item)
+
+    def _became(self, change: Became) -> None:
+        match change:
+            case Became(role=Role.LEADER, term=term):
+                self._say("leader", f"leads in term {term}", False)
+            case Became(leader=None, role=role, term=term):
+                self._say(role.value, f"{role.value} in term {term}, without a leader", True)
+            case Became(leader=leader, term=term):
+                self._say("follower", f"follows node {leader} in term {term}", False)
+
+    # Who is who -----------------------------------------------------------------------------------
+
+    def _check_hello(self, hello: PeerHello) -> None:
+        mine = self._config
+        if hello.to != mine.number:
+            raise Stranger(f"it looks for node {hello.to}; this is node {mine.number}")
+        self._check(hello.number, hello.voters, hello.store)
+
+    def _check_welcome(self, number: int, welcome: Welcome) -> None:
+        if welcome.number != number:
+            raise Stranger(f"it is node {welcome.number}")
+        self._check(number, welcome.voters, welcome.store)
+
+    def _check(self, number: int, voters: tuple[int, ...], store: str) -> None:
+        """Raises Stranger if that is not node ``number`` of our cluster, with the store it had."""
+        mine = self._config
+        if voters != mine.voters:
+            raise Stranger(f"its voters are {_listed(voters)}, ours {_listed(mine.voters)}")
+        if number not in mine.peers:
+            raise Stranger(f"we are node {number} ourselves")
+        known = self._store.peer_store(number)
+        if known is None:
+            self._store.learn_peer_store(number, store)
+        elif known != store:
+            raise Stranger(
+                f"node {number} has not the store that it had: it may have forgotten a vote"
+            )
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _open_store(config: NodeConfig) -> SqliteStorage:
+    folder = config.data
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (folder / STORE).exists() and any(
+            path.name != f"{STORE}.new" for path in folder.iterdir()
+        ):
+            raise ConfigError(
+                f"{folder} is not empty and holds no {STORE}",
+                hint="a new node takes an empty directory; if the file was lost, so is the node",
+            )
+        folder.chmod(0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"data directory {folder} cannot be used: {error.strerror}",
+            hint="it must be a directory of ours, for this node alone",
+        ) from None
+    return SqliteStorage(folder / STORE, config.number, frozenset(config.voters))
+
+
+def _local_socket(path: Path) -> socket.socket:
+    """A Unix socket that only we may connect to, in place of one that nobody listens on."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(path))
+            except (FileNotFoundError, ConnectionRefusedError):
+                if path.is_socket():
+                    path.unlink()
+            else:
+                raise Unreachable(
+                    f"another server listens on {path}", hint="stop it, or name another socket"
+                )
+        # Nobody may connect between bind and chmod.
+        before = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        return listener
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"cannot listen on {path}: {error.strerror or error}",
+            hint="a path of at most 107 bytes in a directory of ours",
+        ) from None
+    except BaseException:
+        listener.close()
+        raise
