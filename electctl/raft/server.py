@@ -23,9 +23,11 @@ from typing import Any
 
 from electctl.clock import now
 from electctl.errors import ConfigError, ElectctlError, Unreachable
+from electctl.raft.codec import Malformed
 from electctl.raft.core import Raft
+from electctl.raft.errors import StoreDamaged
 from electctl.raft.guests import Guests, Say
-from electctl.raft.messages import Persist
+from electctl.raft.messages import Persist, Stored
 from electctl.raft.peers import Peer, Stranger
 from electctl.raft.replica import Replica, ReplicaEvent, Tell
 from electctl.raft.sqlite import SqliteStorage
@@ -72,20 +74,18 @@ class Node:
     def __init__(self, config: NodeConfig, say: Say) -> None:
         self._config = config
         self._say = say
+        tick_ms = max(1, round(config.election_timeout * 1000 / _SETTINGS.election_ticks))
+        self._tick_length = tick_ms / 1000
         self._store = _open_store(config)
         try:
-            tick_ms = max(1, round(config.election_timeout * 1000 / _SETTINGS.election_ticks))
-            self._tick_length = tick_ms / 1000
-            draw = random.SystemRandom()
-            voters = frozenset(config.voters)
-            raft = Raft(config.number, voters, self._store.load(), _SETTINGS, draw.randrange)
-            self._replica = Replica(raft, tick_ms)
+            self._replica = _revive(config, self._store.load(), tick_ms)
         except BaseException:
             self._store.close()
             raise
         self._peers: dict[int, Peer] = {}
         welcome = Welcome(config.number, config.voters, self._store.name)
         self._guests = Guests(welcome, self._check_hello, lambda: self.status, self._wake, say)
+        self._bound: Path | None = None
         self._awake = False
         self._busy_at = now()
 
@@ -123,38 +123,39 @@ class Node:
         loop.set_exception_handler(self._unexpected)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, f"{number.name} came")
+        servers: list[asyncio.Server] = []
         tasks: list[asyncio.Task[None]] = []
         try:
-            servers = await self._listen()
+            await self._listen(servers)
             self._say("started", self._greeting(), False)
             tasks = [loop.create_task(peer.run()) for peer in self._dial()]
             for task in tasks:
                 task.add_done_callback(self._ended)
             if not self._config.peers:
                 # Nobody else can lead, so there is nobody to wait for.
-                while self._replica.raft.role is not Role.LEADER:
+                while self._replica.raft.role is not Role.LEADER and not self._done.done():
                     self._handle([Tick()])
             self._next_tick = now()
             self._tick()
             why = await self._done
-            for server in servers:
-                server.close()
             self._say("stopped", f"stopped: {why}", False)
         finally:
+            for server in servers:
+                server.close()
             for task in tasks:
                 task.cancel()
             for peer in self._peers.values():
                 peer.end()
             self._guests.close()
+            if self._bound is not None:
+                # Before the store is given free: after that it may be the next server's.
+                self._bound.unlink(missing_ok=True)
             self._store.close()
-            if self._config.socket is not None:
-                self._config.socket.unlink(missing_ok=True)
 
     # Start and end --------------------------------------------------------------------------------
 
-    async def _listen(self) -> list[asyncio.Server]:
+    async def _listen(self, servers: list[asyncio.Server]) -> None:
         config = self._config
-        servers = []
         if config.listen is not None:
             host, port = config.listen
             tls = config.tls.listening() if config.tls else None
@@ -170,8 +171,8 @@ class Node:
                 ) from None
         if config.socket is not None:
             listener = _local_socket(config.socket)
+            self._bound = config.socket
             servers.append(await self._loop.create_unix_server(self._guests.accept, sock=listener))
-        return servers
 
     def _dial(self) -> list[Peer]:
         config = self._config
@@ -314,7 +315,7 @@ def _open_store(config: NodeConfig) -> SqliteStorage:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (folder / STORE).exists() and any(
-            path.name != f"{STORE}.new" for path in folder.iterdir()
+            not path.name.startswith(f"{STORE}.new") for path in folder.iterdir()
         ):
             raise ConfigError(
                 f"{folder} is not empty and holds no {STORE}",
@@ -327,6 +328,15 @@ def _open_store(config: NodeConfig) -> SqliteStorage:
             hint="it must be a directory of ours, for this node alone",
         ) from None
     return SqliteStorage(folder / STORE, config.number, frozenset(config.voters))
+
+
+def _revive(config: NodeConfig, stored: Stored, tick_ms: int) -> Replica:
+    draw = random.SystemRandom().randrange
+    try:
+        raft = Raft(config.number, frozenset(config.voters), stored, _SETTINGS, draw)
+        return Replica(raft, tick_ms)
+    except (Malformed, StoreDamaged) as error:
+        raise StoreDamaged(f"{config.data / STORE} is damaged: {error.message}") from None
 
 
 def _local_socket(path: Path) -> socket.socket:

@@ -16,9 +16,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import uuid
+import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from electctl.raft.codec import Decoder, Malformed, encode
 from electctl.raft.commands import Command
@@ -29,11 +31,13 @@ from electctl.raft.storage import Storage
 FORMAT = 1
 #: "eltr", so that file(1) and we can tell whose file it is.
 _APPLICATION = 0x656C7472
+#: ``last`` is the index of the last entry, or the snapshot's. Each ``sum`` is of its whole row:
+#: SQLite itself finds a damaged page only where that breaks its own structure.
 _SCHEMA = """
-CREATE TABLE node (number INTEGER PRIMARY KEY, term INTEGER NOT NULL, vote INTEGER, name TEXT);
+CREATE TABLE node (number INT, name TEXT, term INT, vote INT, last INT, sum INT);
 CREATE TABLE voter (number INTEGER PRIMARY KEY, store TEXT);
-CREATE TABLE snapshot (at INTEGER PRIMARY KEY, term INTEGER NOT NULL, state BLOB NOT NULL);
-CREATE TABLE entry (number INTEGER PRIMARY KEY, term INTEGER NOT NULL, command BLOB NOT NULL);
+CREATE TABLE snapshot (at INT, term INT, state BLOB, sum INT);
+CREATE TABLE entry (number INTEGER PRIMARY KEY, term INT, command BLOB, sum INT);
 """
 _decoder = Decoder(Command)
 
@@ -51,6 +55,8 @@ class SqliteStorage(Storage):
             self._create(number, voters or {number})
         with self._explained():
             self._db = sqlite3.connect(path, timeout=0, isolation_level=None)
+        self._number = number
+        self._last = 0
         try:
             self.name = self._open(number, voters or {number})
         except BaseException:
@@ -59,16 +65,19 @@ class SqliteStorage(Storage):
 
     def load(self) -> Stored:
         with self._explained():
-            ((term, vote),) = self._db.execute("SELECT term, vote FROM node").fetchall()
-            ((at, at_term, state),) = self._db.execute(
-                "SELECT at, term, state FROM snapshot"
-            ).fetchall()
-            rows = self._db.execute("SELECT number, term, command FROM entry ORDER BY number")
-            entries = tuple(
-                Entry(number, entry_term, _decoder.decode(command))
-                for number, entry_term, command in rows
-            )
-        return Stored(term, vote, Snapshot(at, at_term, state), entries)
+            ((*node, total),) = self._db.execute("SELECT * FROM node").fetchall()
+            number, name, term, vote, last = _checked(node, total)
+            ((*row, total),) = self._db.execute("SELECT * FROM snapshot").fetchall()
+            snapshot = Snapshot(*_checked(row, total))
+            entries = []
+            for *row, total in self._db.execute("SELECT * FROM entry ORDER BY number"):
+                index, entry_term, command = _checked(row, total)
+                entries.append(Entry(index, entry_term, _decoder.decode(command)))
+            end = entries[-1].index if entries else snapshot.index
+            if (number, name, last) != (self._number, self.name, end):
+                raise Malformed(f"entry {last} should be the last, not {end}")
+        self._last = last
+        return Stored(term, vote, snapshot, tuple(entries))
 
     def write(self, *persists: Persist) -> None:
         db = self._db
@@ -76,24 +85,28 @@ class SqliteStorage(Storage):
             db.execute("BEGIN IMMEDIATE")
             for persist in persists:
                 self._write(persist)
+            self._write_node(persists[-1].term, persists[-1].vote)
             db.execute("COMMIT")
 
     def _write(self, persist: Persist) -> None:
         db = self._db
-        db.execute("UPDATE node SET term = ?, vote = ?", (persist.term, persist.vote))
         if persist.first is not None:
             db.execute("DELETE FROM entry WHERE number >= ?", (persist.first,))
-            db.executemany(
-                "INSERT INTO entry VALUES (?, ?, ?)",
-                [(entry.index, entry.term, encode(entry.command)) for entry in persist.entries],
-            )
+            rows = ((e.index, e.term, encode(e.command)) for e in persist.entries)
+            db.executemany("INSERT INTO entry VALUES (?, ?, ?, ?)", map(_summed, rows))
+            self._last = persist.first - 1 + len(persist.entries)
         if persist.snapshot is not None:
             snapshot = persist.snapshot
             db.execute("DELETE FROM entry WHERE number <= ?", (snapshot.index,))
-            db.execute(
-                "UPDATE snapshot SET at = ?, term = ?, state = ?",
-                (snapshot.index, snapshot.term, snapshot.state),
-            )
+            db.execute("DELETE FROM snapshot")
+            row = snapshot.index, snapshot.term, snapshot.state
+            db.execute("INSERT INTO snapshot VALUES (?, ?, ?, ?)", _summed(row))
+            self._last = max(self._last, snapshot.index)
+
+    def _write_node(self, term: int, vote: int | None) -> None:
+        row = self._number, self.name, term, vote, self._last
+        self._db.execute("DELETE FROM node")
+        self._db.execute("INSERT INTO node VALUES (?, ?, ?, ?, ?, ?)", _summed(row))
 
     def peer_store(self, number: int) -> str | None:
         """The name of that voter's store, as it was learned; None if it was not."""
@@ -144,7 +157,8 @@ class SqliteStorage(Storage):
     def _create(self, number: int, voters: Collection[int]) -> None:
         """Make it under another name: whatever then stands in its place is no new store."""
         new = self._path.with_name(f"{self._path.name}.new")
-        new.unlink(missing_ok=True)
+        for left in (new, new.with_name(f"{new.name}-journal")):
+            left.unlink(missing_ok=True)
         with self._explained():
             db = sqlite3.connect(new, isolation_level=None)
             try:
@@ -152,9 +166,10 @@ class SqliteStorage(Storage):
                 db.execute("BEGIN")
                 for statement in _SCHEMA.strip().splitlines():
                     db.execute(statement)
-                db.execute("INSERT INTO node VALUES (?, 0, NULL, ?)", (number, uuid.uuid4().hex))
+                node = _summed((number, uuid.uuid4().hex, 0, None, 0))
+                db.execute("INSERT INTO node VALUES (?, ?, ?, ?, ?, ?)", node)
                 db.executemany("INSERT INTO voter VALUES (?, NULL)", [(v,) for v in voters])
-                db.execute("INSERT INTO snapshot VALUES (0, 0, x'')")
+                db.execute("INSERT INTO snapshot VALUES (?, ?, ?, ?)", _summed((0, 0, b"")))
                 db.execute(f"PRAGMA application_id = {_APPLICATION}")
                 db.execute(f"PRAGMA user_version = {FORMAT}")
                 db.execute("COMMIT")
@@ -177,10 +192,24 @@ class SqliteStorage(Storage):
                     f"{self._path} is in use by another process", hint="stop the other node first"
                 ) from None
             raise StoreDamaged(f"{self._path}: {error}") from None
-        except (sqlite3.Error, Malformed, TypeError, ValueError) as error:
+        except (sqlite3.Error, Malformed, TypeError, ValueError, OverflowError) as error:
             raise StoreDamaged(f"{self._path} is damaged: {error}", hint=_REPLACE) from None
         except OSError as error:
             raise StoreDamaged(f"{self._path}: {error.strerror}") from None
+
+
+def _summed(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    total = 0
+    for value in row:
+        total = zlib.crc32(value if isinstance(value, bytes) else f"{value!r},".encode(), total)
+    return *row, total
+
+
+def _checked(row: list[Any], total: object) -> list[Any]:
+    """Raises Malformed if the row is not as it was written."""
+    if _summed(tuple(row))[-1] != total:
+        raise Malformed("a row is not what was written")
+    return row
 
 
 def _listed(numbers: Collection[int]) -> str:

@@ -5,10 +5,12 @@ What this does not show: that the disk below keeps what it calls synced.
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -120,6 +122,60 @@ def test_a_damaged_or_cut_file_is_refused(tmp_path: Path, where: float) -> None:
     wrong = bytes(byte ^ 0x5A for byte in data[at : at + 4096])
     path.write_bytes(data[:at] + wrong + data[at + 4096 :])
     assert str(path) in refusal(path)
+
+
+def test_no_wrong_byte_is_believed(tmp_path: Path) -> None:
+    """Wherever it is: the store is refused, or holds what it held (a byte that nothing uses)."""
+    path = tmp_path / "raft.db"
+    with closing(SqliteStorage(path, 1, frozenset({1, 2}))) as store:
+        store.write(Persist(3, 2, 1, entries(1, 30, 3), None), Persist(4, 1, None, (), None))
+        store.write(Persist(4, 1, None, (), Snapshot(10, 3, b"table" * 20)))
+        stored = store.load()
+    data = path.read_bytes()
+    draw = random.Random(1)
+    complaints = []
+    for _ in range(400):
+        at = draw.randrange(len(data))
+        wrong = data[at] ^ draw.randrange(1, 256)
+        path.write_bytes(data[:at] + bytes((wrong,)) + data[at + 1 :])
+        try:
+            with closing(SqliteStorage(path, 1, frozenset({1, 2}))) as store:
+                assert store.load() == stored
+        except StoreDamaged as error:
+            complaints.append(error.message)
+    assert len(complaints) > 10
+    assert all(str(path) in complaint for complaint in complaints)
+
+
+def test_an_empty_file_is_not_a_new_store(tmp_path: Path) -> None:
+    path = tmp_path / "raft.db"
+    path.touch()
+    assert "not a store of format" in refusal(path)
+
+
+def test_a_start_that_was_cut_short_left_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "raft.db"
+    (tmp_path / "raft.db.new").write_text("half")
+    (tmp_path / "raft.db.new-journal").write_text("half")
+    SqliteStorage(path, 1).close()
+    assert [found.name for found in tmp_path.iterdir()] == ["raft.db"]
+
+
+def test_other_voters_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "raft.db"
+    SqliteStorage(path, 1, frozenset({1, 2, 3})).close()
+    assert "of a cluster of nodes 1, 2, 3, not 1" in refusal(path)
+
+
+def test_a_peers_store_is_known_for_good(tmp_path: Path) -> None:
+    path = tmp_path / "raft.db"
+    with closing(SqliteStorage(path, 1, frozenset({1, 2}))) as store:
+        name = store.name
+        assert store.peer_store(2) is None
+        store.learn_peer_store(2, "abc")
+    with closing(SqliteStorage(path, 1, frozenset({1, 2}))) as store:
+        assert store.peer_store(2) == "abc"
+        assert store.name == name
 
 
 def test_a_gap_in_the_log_is_refused_by_the_node(tmp_path: Path) -> None:
