@@ -245,6 +245,12 @@ class Plugin:
     example: str = ""
     #: URL query options, name → what it does, checked when the URL is opened.
     options: dict[str, str] = field(default_factory=dict)
+    #: Schemes of ours that promise something else than :attr:`traits` says, and what.
+    variants: dict[str, Traits] = field(default_factory=dict)
+
+    def traits_of(self, scheme: str) -> Traits:
+        """What one of our schemes promises."""
+        return self.variants.get(scheme, self.traits)
 
 
 BackendFactory = Callable[["BackendURL"], Backend]

@@ -6,7 +6,7 @@ What it does not guarantee is in :mod:`electctl_redis.traits`.
 from __future__ import annotations
 
 from electctl.backend import Plugin
-from electctl_redis.traits import TRAITS
+from electctl_redis.traits import TRAITS, traits_of
 
 PLUGIN = Plugin(
     schemes=("redis", "rediss", "redis+sentinel"),
@@ -16,6 +16,7 @@ PLUGIN = Plugin(
     lab="electctl_redis.lab:cluster",
     parts=("redis.exceptions", "redis.connection"),
     example="redis://127.0.0.1:6379/0",
+    variants={"redis+sentinel": traits_of("redis+sentinel")},
     options={
         "ca": "rediss: file of the authority that signed the server's certificate",
         "cert": "rediss: file of our client certificate",

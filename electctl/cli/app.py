@@ -31,6 +31,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("electctl.cli.check", "Inside a campaign's command: do we still lead?"),
     "checkpoint": ("electctl.cli.checkpoint", "Inside a campaign's command: guarded state."),
     "backends": ("electctl.cli.backends", "List the schemes and what each promises."),
+    "compare": ("electctl.cli.compare", "What each backend promises, side by side."),
+    "explain": ("electctl.cli.explain", "The words of leader election, explained."),
     "raft": ("electctl.cli.raft", "Run nodes of the built-in consensus, and see how they are."),
     "lab": ("electctl.cli.lab", "Run real servers on loopback, to try things on."),
 }

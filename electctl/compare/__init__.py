@@ -1,0 +1,1 @@
+"""What the installed backends promise, side by side."""

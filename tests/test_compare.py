@@ -1,0 +1,174 @@
+"""``electctl compare``: everything in Traits is shown, and the user's TTL is put in."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import electctl as package
+from electctl.compare import textbook
+from electctl.compare.promises import Promise, promises
+from electctl.errors import ConfigError
+from electctl.formula import evaluate
+from electctl.registry import plugins, schemes
+from tests.processes import Electctl
+
+SCHEMAS = Path(package.__file__).parent / "schemas"
+ALL = promises()
+
+
+def schema(name: str) -> Any:
+    return json.loads((SCHEMAS / f"{name}.schema.json").read_text())
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+# The formula -------------------------------------------------------------------------------------
+
+
+@given(st.floats(0.001, 1e6))
+def test_a_formula_is_computed_as_written(ttl: float) -> None:
+    assert evaluate("ttl", ttl) == ttl
+    assert evaluate("max(2, ceil(ttl)) + 0.5", ttl) == max(2, math.ceil(ttl)) + 0.5
+    assert evaluate("ttl + 1.5 * min(2, ttl / 2)", ttl) == ttl + 1.5 * min(2, ttl / 2)
+    assert evaluate("(ttl - 1) * 2", ttl) == (ttl - 1) * 2
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "",
+        "ttl s",
+        "ttl, rounded up",
+        "TTL",
+        "ttl ** 9 ** 9",
+        "ttl / 0",
+        "ceil(ttl / 0)",
+        "min()",
+        "min(2, key=ttl)",
+        "ceil(1, 2)",
+        "'a'",
+        "True",
+        "ttl if ttl else 0",
+        "__import__('os').getpid()",
+        "ttl.real",
+        "[ttl][0]",
+        "(lambda: ttl)()",
+        "\0",
+    ],
+)
+def test_anything_else_is_refused(formula: str) -> None:
+    with pytest.raises(ConfigError, match="not a formula"):
+        evaluate(formula, 10.0)
+
+
+def test_every_backend_has_a_bound_that_grows_with_the_ttl() -> None:
+    for promise in ALL:
+        bounds = [promise.traits.failover_bound(ttl) for ttl in (1.0, 5.0, 10.0, 60.0)]
+        assert bounds == sorted(bounds)
+        assert bounds[-1] >= 60.0, "a lease is never shorter than its TTL"
+
+
+# What is compared --------------------------------------------------------------------------------
+
+
+def test_every_scheme_stands_in_one_column() -> None:
+    assert sorted(scheme for each in ALL for scheme in each.schemes) == schemes()
+    for found in plugins():
+        for scheme in found.schemes:
+            (column,) = [each for each in ALL if scheme in each.schemes]
+            assert column.traits == found.traits_of(scheme)
+
+
+def test_columns_are_chosen_by_scheme_or_url() -> None:
+    chosen = promises(["redis", "redis+sentinel://h:1,h:2/main", "redis://h:1"])
+    assert [each.schemes for each in chosen] == [("redis", "rediss"), ("redis+sentinel",)]
+
+
+def test_a_ttl_that_campaign_would_refuse_is_said_so() -> None:
+    traits = ALL[0].traits
+    assert Promise.of(("x",), traits, 10.0).unsafe is None
+    assert "unsafe" in str(Promise.of(("x",), traits, 0.1).unsafe)
+    with pytest.raises(ConfigError):
+        Promise.of(("x",), replace(traits, failover="soon"), 10.0)
+
+
+# How it is shown ---------------------------------------------------------------------------------
+
+
+def expected(promise: Promise) -> list[str]:
+    """What must be readable about a backend, wherever it is shown in full."""
+    traits = promise.traits
+    return [
+        traits.title,
+        traits.mechanism,
+        traits.scope,
+        traits.expiry_decided_by,
+        traits.clocks,
+        traits.failover,
+        traits.failover_note,
+        f"{promise.failover:.4g} s at most with a TTL of {promise.ttl:g} s",
+        *(claim.text for claim in traits.assumptions),
+        *(weakness.text for weakness in traits.weaknesses),
+        *traits.sources,
+    ]
+
+
+def test_in_a_pipe_each_backend_has_a_block(electctl: Electctl) -> None:
+    done = electctl.run("compare", "--ttl", "7s", check=0)
+    shown = flat(done.stdout)
+    for promise in promises(ttl=7.0):
+        for text in expected(promise):
+            assert text in shown
+    assert all(len(line) <= 80 or "://" in line for line in done.stdout.splitlines())
+    opening = done.stdout[: done.stdout.index(f"{ALL[0].schemes[0]}://")]
+    assert all(row[0] in opening for row in textbook.ROWS)
+
+
+def test_on_a_wide_terminal_they_stand_side_by_side(electctl: Electctl) -> None:
+    done = electctl.run("compare", "-b", "redis", "-b", "etcd", env={"COLUMNS": "150"}, check=0)
+    lines = done.stdout.splitlines()
+    assert all(len(line) <= 150 for line in lines)
+    (scope,) = [line for line in lines if line.startswith("scope")]
+    assert "one primary" in scope
+    assert "a quorum of members" in scope
+    assert textbook.ROWS[0][1] not in done.stdout, "chosen columns have no opening"
+
+
+def test_markdown_has_all_of_it(electctl: Electctl) -> None:
+    shown = flat(electctl.run("compare", "--markdown", check=0).stdout)
+    for promise in ALL:
+        for text in expected(promise):
+            assert text in shown
+
+
+def test_markdown_tables_have_as_many_cells_in_each_row(electctl: Electctl) -> None:
+    shown = electctl.run("compare", "--markdown", check=0).stdout
+    for table in shown.split("\n\n"):
+        rows = [row for row in table.splitlines() if row.startswith("|")]
+        assert len({row.replace("\\|", "").count("|") for row in rows}) <= 1
+
+
+def test_json_is_a_backend_a_line_with_the_ttl_put_in(electctl: Electctl) -> None:
+    done = electctl.run("compare", "--json", "--ttl", "3s", check=0)
+    shown = [json.loads(line) for line in done.stdout.splitlines()]
+    for obj in shown:
+        jsonschema.validate(obj, schema("compare"), cls=jsonschema.Draft202012Validator)
+    # Through JSON and back: its lists are tuples in Traits.
+    assert shown == [json.loads(json.dumps(each.as_dict())) for each in promises(ttl=3.0)]
+    assert any(weakness["fault"] for obj in shown for weakness in obj["traits"]["weaknesses"])
+
+
+def test_compare_and_backends_describe_traits_alike() -> None:
+    traits = schema("compare")["properties"]["traits"]
+    assert traits == schema("backends")["properties"]["traits"]
