@@ -15,9 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from electctl import lease
-from electctl.raft.courier import SendTo
+from electctl.raft.courier import FromServer, SendTo, WayLost, Woken
 from electctl.raft.session import (
-    FromServer,
     GiveUp,
     Led,
     Over,
@@ -28,8 +27,6 @@ from electctl.raft.session import (
     SessionInstruction,
     TwinSeen,
     Verdict,
-    WayLost,
-    Woken,
     Write,
 )
 

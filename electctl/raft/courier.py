@@ -12,10 +12,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from electctl.raft.requests import Answer, Ask, Follow, Reply, Request, Retry
+from electctl.raft.requests import Answer, Ask, Follow, Reply, Request, Retry, Told
 
 #: Seconds before a node that could not help is asked again.
 PAUSE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """Time has passed; due at :meth:`Courier.wake_at`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromServer:
+    """``message`` came from the node ``server``."""
+
+    server: int
+    message: Told
+
+
+@dataclass(frozen=True, slots=True)
+class WayLost:
+    """The connection to the node ``server`` is broken, or cannot be made."""
+
+    server: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +93,18 @@ class Courier:
         exchange = Exchange(request, now, until, self._target, now + patience, patience)
         self._open[request.id] = exchange
         return request.id, SendTo(exchange.server, request)
+
+    def handle(self, event: Woken | FromServer | WayLost, now: float) -> list[Answered | SendTo]:
+        """Take in one event at time ``now``; return what must be done, in order."""
+        # Time first: an answer that is handled after its deadline is late, however early it came.
+        out = self.wake(now)
+        match event:
+            case FromServer(server=server, message=Answer() as answer):
+                item = self.receive(server, answer, now)
+                out += [] if item is None else [item]
+            case WayLost(server=server):
+                out += self.fail(server, now)
+        return out
 
     def drop(self, number: int) -> None:
         """Forget a request; its answer will be ignored, and it may still act."""

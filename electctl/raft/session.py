@@ -33,8 +33,8 @@ from electctl.raft.commands import (
     Save,
     Stale,
 )
-from electctl.raft.courier import Answered, Courier, SendTo
-from electctl.raft.requests import Answer, Applied, Notice, Renew, Renewed, Submit, Told
+from electctl.raft.courier import Answered, Courier, FromServer, SendTo, WayLost, Woken
+from electctl.raft.requests import Applied, Notice, Renew, Renewed, Submit
 
 #: How often a TTL a session is renewed that only waits.
 KEEP_ALIVES = 3
@@ -52,26 +52,6 @@ class Stage(Enum):
 
 
 # Events ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Woken:
-    """Time has passed; due at :meth:`Session.wake_at`."""
-
-
-@dataclass(frozen=True, slots=True)
-class FromServer:
-    """``message`` came from the node ``server``."""
-
-    server: int
-    message: Told
-
-
-@dataclass(frozen=True, slots=True)
-class WayLost:
-    """The connection to the node ``server`` is broken, or cannot be made."""
-
-    server: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +155,16 @@ class Session:
         """Whether we wait, and nothing hints at more."""
         return self.stage is Stage.WAITING and not self._renewals
 
+    @property
+    def leads(self) -> bool:
+        """Whether we lead, until something says otherwise."""
+        return self.stage is Stage.LEADING
+
+    @property
+    def over(self) -> bool:
+        """Whether :class:`Over` has been said."""
+        return self.stage is Stage.OVER
+
     def start(self, now: float) -> list[SessionInstruction]:
         """The first instructions."""
         self._out = []
@@ -191,16 +181,17 @@ class Session:
         self._out = []
         if self.stage is Stage.OVER:
             return self._out
-        # Time first: an answer that is handled after its deadline is late, however early it came.
+        carried = event if isinstance(event, FromServer | WayLost) else Woken()
+        for item in self._courier.handle(carried, now):
+            self._take(item, now)
         self._pass_time(now)
         match event:
-            case FromServer(server=server, message=Answer() as answer):
-                self._take(self._courier.receive(server, answer, now), now)
             case FromServer(message=Notice(session=number)):
                 if number == self._number and self.stage is Stage.WAITING:
                     self._renew(now)
-            case WayLost(server=server):
-                self._way_lost(server, now)
+            case WayLost() if self.queued:
+                # Notices went that way too.
+                self._renew(now)
             case RenewNow(number=number) if self.stage is Stage.LEADING:
                 self._renew(now, number)
             case Write() if self.stage is Stage.LEADING:
@@ -212,18 +203,10 @@ class Session:
     # Time ----------------------------------------------------------------------------------------
 
     def _pass_time(self, now: float) -> None:
-        for item in self._courier.wake(now):
-            self._take(item, now)
         if self._renew_at is not None and now >= self._renew_at:
             self._renew(now)
         if self._close_until is not None and now >= self._close_until:
             self._finish()
-
-    def _way_lost(self, server: int, now: float) -> None:
-        self._out += self._courier.fail(server, now)
-        if self.queued:
-            # Notices went that way too.
-            self._renew(now)
 
     # Requests ------------------------------------------------------------------------------------
 
@@ -250,19 +233,19 @@ class Session:
         self._renew_at = None if number else now + self._ttl / KEEP_ALIVES
         self._out.append(send)
 
-    def _take(self, item: Answered | SendTo | None, now: float) -> None:
+    def _take(self, item: Answered | SendTo, now: float) -> None:
         if isinstance(item, SendTo):
             self._out.append(item)
-        elif isinstance(item, Answered):
-            number = item.exchange.request.id
-            if number in self._renewals:
-                self._renewal_answered(item, self._renewals.pop(number), now)
-            elif number == self._under_way and isinstance(item.reply, Applied):
-                command = self._commands.popleft()
-                self._under_way = None
-                self._command_answered(command, item, item.reply.result, now)
-                if self._under_way is None:
-                    self._send_next(now)
+            return
+        number = item.exchange.request.id
+        if number in self._renewals:
+            self._renewal_answered(item, self._renewals.pop(number), now)
+        elif number == self._under_way and isinstance(item.reply, Applied):
+            command = self._commands.popleft()
+            self._under_way = None
+            self._command_answered(command, item, item.reply.result, now)
+            if self._under_way is None:
+                self._send_next(now)
 
     # Answers -------------------------------------------------------------------------------------
 
