@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evict": ("electctl.cli.evict", "Ask the leader to stop, and wait until it has."),
     "check": ("electctl.cli.check", "Inside a campaign's command: do we still lead?"),
     "checkpoint": ("electctl.cli.checkpoint", "Inside a campaign's command: guarded state."),
+    "advise": ("electctl.cli.advise", "Is a lock enough, or consensus; and which backend fits."),
     "backends": ("electctl.cli.backends", "List the schemes and what each promises."),
     "compare": ("electctl.cli.compare", "What each backend promises, side by side."),
     "explain": ("electctl.cli.explain", "The words of leader election, explained."),
