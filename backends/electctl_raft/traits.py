@@ -27,8 +27,8 @@ TRAITS = Traits(
     wakeup="notify",
     herd="one",
     checkpoint=True,
-    failover="ttl + 0.2 s after a crash (2 ttl + 2 s if the cluster's leader crashes with it); "
-    "a few milliseconds after a release",
+    failover="ttl + 0.2",
+    failover_note="2 ttl + 2 s if the cluster's leader crashes with it",
     assumptions=(
         Claim("The rates of our clock and of the nodes' agree to 1 %.", _LEASES),
         Claim("What a node's disk calls written stays written, also when power is lost.", _FSYNC),
