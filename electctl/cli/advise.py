@@ -20,6 +20,7 @@ from electctl.errors import UsageError
 if TYPE_CHECKING:
     from electctl.advise.evaluator import Option
     from electctl.advise.model import Tree
+    from electctl.traits import Traits
 
 app = new_app()
 
@@ -145,11 +146,17 @@ def advise(
 
 
 def installed() -> list[Option]:
-    """What is installed, for the evaluator."""
+    """What is installed: the schemes of one plugin that promise the same are one choice."""
     from electctl.advise.evaluator import Option
     from electctl.registry import plugins
 
-    return [Option(plugin.schemes, plugin.traits) for plugin in plugins()]
+    found = []
+    for plugin in plugins():
+        shared: dict[Traits, list[str]] = {}
+        for scheme in plugin.schemes:
+            shared.setdefault(plugin.traits_of(scheme), []).append(scheme)
+        found += [Option(tuple(schemes), traits) for traits, schemes in shared.items()]
+    return found
 
 
 def complete(
@@ -188,7 +195,7 @@ def _may_ask(frame: Frame, source: str | None) -> bool:
 
 def _advise(frame: Frame, tree: Tree, said: dict[str, str], markdown: bool) -> None:
     from electctl.advise.evaluator import evaluate, sensitivity
-    from electctl.cli import advise_text, render
+    from electctl.cli import advise_text, prose, render
 
     options = installed()
     verdict = evaluate(tree, said, options)
@@ -202,4 +209,4 @@ def _advise(frame: Frame, tree: Tree, said: dict[str, str], markdown: bool) -> N
 
         print_panel(frame, verdict, advise_text.sections(verdict, changes))
     else:
-        frame.print(advise_text.as_text(advise_text.sections(verdict, changes)))
+        frame.print(advise_text.as_text(advise_text.sections(verdict, changes), prose.width()))

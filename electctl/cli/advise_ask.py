@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from electctl.advise.evaluator import weigh
 from electctl.advise.model import UNKNOWN
-from electctl.cli.advise_text import wrapped
+from electctl.cli import prose
 from electctl.cli.render import shown
 
 if TYPE_CHECKING:
     from electctl.advise.model import Question, Tree
     from electctl.cli.frame import Frame
 
-_WIDTH = 78
-_HOW = "Enter takes the answer in brackets; ? explains, b goes back, Ctrl-C ends."
+_HOW = "Enter takes the answer in [brackets]; ? explains, b goes back, Ctrl-C ends."
+_INDENT = "   "
 
 
 class Dialogue:
@@ -34,12 +34,13 @@ class Dialogue:
 
     def run(self) -> dict[str, str]:
         """All answers. At the end of the input: those that there are. Raises KeyboardInterrupt."""
-        self._tell(f"{self._whose}{self._tree.title}", _HOW)
+        self._tell(f"{self._whose}{self._tree.title}")
+        self._tell(_HOW)
         try:
             while (question := self._next()) is not None and self._ask(question):
                 pass
         except KeyboardInterrupt:
-            self._frame.stderr.write("\n")
+            self._tell("")
             raise
         return self._said
 
@@ -51,13 +52,11 @@ class Dialogue:
 
     def _ask(self, question: Question) -> bool:
         """Until it is answered, or somebody goes back. False at the end of the input."""
-        self._tell("", f"{len(self._asked) + 1}. {question.ask}", *wrapped(question.why, _WIDTH))
         known = (*question.values, UNKNOWN)
-        for number, value in enumerate(known, 1):
-            self._tell(f"     {number}) {value:<14}{self._meaning(question, value)}")
+        default = question.default or UNKNOWN
+        self._pose(question)
         while True:
-            default = question.default or UNKNOWN
-            self._frame.stderr.write(f"   {question.key} [{default}]: ")
+            self._frame.stderr.write(f"{_INDENT}{question.key} [{default}]: ")
             self._frame.stderr.flush()
             line = sys.stdin.buffer.readline()
             if not line:
@@ -67,7 +66,7 @@ class Dialogue:
             if word in ("b", "back"):
                 return self._back()
             if word in ("?", "help"):
-                self._tell(*wrapped(question.help or question.why, _WIDTH))
+                self._tell(question.help or question.why, _INDENT)
             elif (chosen := _choice(known, word or default)) is not None:
                 self._said[question.key] = chosen
                 self._asked.append(question.key)
@@ -75,22 +74,27 @@ class Dialogue:
             else:
                 near = get_close_matches(word, known, 1)
                 hint = f"did you mean {near[0]}?" if near else f"it is one of {', '.join(known)}"
-                self._tell(f"   {shown(word, 40)!r} is no answer; {hint}")
+                self._tell(f"{shown(word, 40)!r} is no answer; {hint}", _INDENT)
 
-    def _meaning(self, question: Question, value: str) -> str:
-        if value == UNKNOWN:
-            return f"counts as {question.safe}"
-        return question.values[value]
+    def _pose(self, question: Question) -> None:
+        self._tell("")
+        self._tell(question.ask, _INDENT, f"{len(self._asked) + 1}. ")
+        self._tell(question.why, _INDENT)
+        for number, (value, meaning) in enumerate(
+            [*question.values.items(), (UNKNOWN, f"counts as {question.safe}")], 1
+        ):
+            self._tell(meaning, " " * 22, f"{_INDENT}{number}) {value:<14}  ")
 
     def _back(self) -> bool:
         if self._asked:
             del self._said[self._asked.pop()]
         else:
-            self._tell("   This is the first question.")
+            self._tell("This is the first question.", _INDENT)
         return True
 
-    def _tell(self, *lines: str) -> None:
-        self._frame.stderr.write("".join(f"{shown(line)}\n" for line in lines))
+    def _tell(self, text: str, indent: str = "", first: str | None = None) -> None:
+        wrapped = prose.wrapped(shown(text), prose.width(), indent, first)
+        self._frame.stderr.write(f"{wrapped}\n")
         self._frame.stderr.flush()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from electctl.advise.budget import Budget, plan
-from electctl.cli import render
+from electctl.cli import prose, render
 from electctl.registry import plugin, schemes
 from electctl.url import BackendURL
 
@@ -26,7 +26,7 @@ def show_budget(frame: Frame, ttl: float | None, grace: float | None) -> None:
     grace = said.grace if grace is None else grace
     found = []
     for where, scheme in _backends(frame):
-        traits = plugin(scheme).traits
+        traits = plugin(scheme).traits_of(scheme)
         found.append((where, traits, plan(traits, ttl, grace)))
     for where, traits, budget in found:
         if frame.json:
@@ -60,23 +60,22 @@ def _text(where: str, traits: Traits, budget: Budget) -> str:
         (budget.takeover, "take-over", "another one may lead from here on"),
     ]
     head = (
-        f"{where} with ttl {_seconds(timing.ttl)} and grace {_seconds(timing.grace)}: safe.\n"
+        f"{render.shown(where)} with ttl {_seconds(timing.ttl)} "
+        f"and grace {_seconds(timing.grace)}: safe.\n"
         "Counted from when the last renewal that was confirmed had been sent.\n\n"
     )
     table = render.table(_HEADS, [(_seconds(at), step, what) for at, step, what in rows])
-    return (
-        f"{head}{table}\n"
-        f"A renewal every {_seconds(timing.renew_interval)}; after one that was missed, the next has "
-        f"{_seconds(budget.spare)} for its answer; "
-        f"{_seconds(budget.expiry - budget.kill)} between KILL and expiry, "
-        f"{_seconds(timing.drift)} of it for clocks that drift.\n"
-        f"Fail-over after a crash: {_seconds(budget.failover)} at worst, {_failover(traits)}.\n"
-    )
-
-
-def _failover(traits: Traits) -> str:
-    note = f" ({traits.failover_note})" if traits.failover_note else ""
-    return render.shown(traits.failover + note)
+    remarks = [
+        f"A renewal every {_seconds(timing.renew_interval)}; after one that was missed, the next "
+        f"has {_seconds(budget.spare)} for its answer.",
+        f"Between KILL and expiry: {_seconds(budget.expiry - budget.kill)}, of which "
+        f"{_seconds(timing.drift)} is for clocks that drift.",
+        f"Worst fail-over after a crash: {_seconds(budget.failover)} ({traits.failover}). "
+        + traits.failover_note,
+    ]
+    columns = prose.width()
+    wrapped = "\n".join(prose.wrapped(render.shown(text), columns, "  ", "") for text in remarks)
+    return f"{head}{table}\n{wrapped}\n"
 
 
 def _seconds(value: float) -> str:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from electctl.advise.answers import from_config
 from electctl.advise.evaluator import Judged, Option, Verdict, evaluate, judge
+from electctl.cli import prose
 from electctl.cli.advise import complete
-from electctl.cli.advise_text import lack_dicts, need_dict, wrapped
+from electctl.cli.advise_text import lack_dicts, need_dict, point_text
 from electctl.cli.render import shown
 from electctl.errors import ConfigError, UsageError
 from electctl.registry import plugin
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from electctl.advise.evaluator import Lack
     from electctl.advise.model import Tree
     from electctl.cli.frame import Frame
-
-_WIDTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ def _choice(tree: Tree, said: dict[str, str], election: str | None, url: Backend
     found = plugin(url.scheme)
     url.check_options(found.options)
     verdict = evaluate(tree, said)
-    option = Option((url.scheme,), found.traits)
+    option = Option((url.scheme,), found.traits_of(url.scheme))
     return _Choice(election, url, verdict, judge(option, verdict.needs))
 
 
@@ -123,7 +122,7 @@ def _lines(choice: _Choice) -> list[str]:
     word = "too weak" if choice.judged.lacks else "strong enough"
     lines = [shown(f"{what}: {word} ({verdict.class_.title} is needed)")]
     for lack in choice.judged.lacks:
-        lines += wrapped(shown(_reason(verdict, lack)), _WIDTH)
+        lines.append(point_text(_reason(verdict, lack), prose.width()))
     return lines
 
 

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from electctl.cli.advise_text import WIDTH, as_text
+from electctl.cli import prose
+from electctl.cli.advise_text import as_text
 
 if TYPE_CHECKING:
     from electctl.advise.evaluator import Verdict
@@ -26,7 +27,7 @@ _FRAME = 4
 def print_panel(frame: Frame, verdict: Verdict, parts: Sequence[Section]) -> None:
     """Print it on stdout."""
     console = Console(file=frame.stdout, highlight=False)
-    width = min(console.width, WIDTH + _FRAME)
+    width = prose.width(prose.WIDTH + _FRAME)
     body = Text()
     for line in as_text(parts, width - _FRAME).splitlines():
         body.append(line + "\n", style="" if line.startswith(" ") else "bold")

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from electctl.advise.evaluator import Verdict, evaluate
-from electctl.cli.advise_text import WIDTH, wrapped
+from electctl.cli import prose
+from electctl.cli.advise_text import point_text
 from electctl.cli.render import shown
 
 if TYPE_CHECKING:
@@ -28,23 +29,25 @@ def show_tree(frame: Frame, tree: Tree, said: dict[str, str]) -> None:
 
 
 def _drawn(tree: Tree, verdict: Verdict | None) -> str:
-    lines = [tree.title, "", "QUESTIONS, the values from the least demanding to the most"]
+    columns = prose.width()
+    lines = [shown(tree.title), "", "QUESTIONS, the values from the least demanding to the most"]
     for key, question in tree.questions.items():
         taken = None if verdict is None else verdict.answers[key].value
         values = " | ".join(f"[{v}]" if v == taken else v for v in question.values)
         only = f"  (asked if {question.when.text()})" if question.when.alternatives else ""
         default = f"  (default {question.default})" if question.default else ""
-        lines += wrapped(shown(f"{key}: {values}{default}{only}"), WIDTH)
+        lines.append(point_text(f"{key}: {values}{default}{only}", columns))
     lines += ["", "RULES, in order of force"]
     fired = {} if verdict is None else {step.rule.id: step for step in verdict.path}
     last = tree.rules[-1]
     for rule in tree.rules:
         mark = "===>" if rule.id in fired else "----"
         end = " (overruled)" if rule.id in fired and fired[rule.id].overruled else ""
-        lines.append(f"  +{mark} [{rule.force}] {shown(_condition(rule))}")
-        stem = "   " if rule is last else "  |"
-        for text in (shown(rule.title) + end, shown(_outcome(tree, rule))):
-            lines.append(f"{stem}           {text}")
+        stem = f"  {' ' if rule is last else '|'}           "
+        head = f"  +{mark} [{rule.force}] "
+        lines.append(prose.wrapped(shown(_condition(rule)), columns, stem, head))
+        for text in (rule.title + end, _outcome(tree, rule)):
+            lines.append(prose.wrapped(shown(text), columns, stem))
     if verdict is not None:
         lines += ["", f"===> marks what the answers fire: {shown(verdict.class_.title)}."]
     return "\n".join(lines) + "\n"

@@ -5,11 +5,11 @@ What this does not guarantee: that a tree of somebody else's reads well.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from electctl.cli import prose
 from electctl.cli.app import COMMANDS
 from electctl.cli.render import shown
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from electctl.advise.evaluator import Answer, Change, Lack, Option, Step, Verdict
     from electctl.advise.model import Need
 
-WIDTH = 100
 _STATES = {
     "given": "",
     "unknown": "not known, so it counts as the safe side",
@@ -67,26 +66,19 @@ def sections(verdict: Verdict, changes: Sequence[Change]) -> list[Section]:
     return [part for part in parts if part.points]
 
 
-def as_text(parts: Sequence[Section], width: int = WIDTH) -> str:
+def as_text(parts: Sequence[Section], columns: int) -> str:
     """Plain text: reads well without colour."""
     lines: list[str] = []
     for part in parts:
         lines += ["", part.title.upper()] if lines else [part.title.upper()]
         for point in part.points:
-            lines += [f"  {point}"] if part.code else wrapped(shown(point), width)
+            lines.append(f"  {point}" if part.code else point_text(point, columns))
     return "\n".join(lines) + "\n"
 
 
-def wrapped(text: str, width: int) -> list[str]:
-    """One point, indented."""
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent="  ",
-        subsequent_indent="    ",
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
+def point_text(text: str, columns: int) -> str:
+    """One point, indented, wrapped, safe to show."""
+    return prose.wrapped(shown(text), columns, "    ", "  ")
 
 
 def as_markdown(verdict: Verdict, changes: Sequence[Change]) -> str:

@@ -296,7 +296,7 @@ def _weigh(
         said.max_terms if max_terms is None else max_terms,
     )
     _check_together(request, flag_max_terms=max_terms)
-    _check_scheme(job, plugin(url.scheme).traits)
+    _check_scheme(job, plugin(url.scheme).traits_of(url.scheme))
     return request
 
 
