@@ -40,6 +40,8 @@ class Connection(asyncio.Protocol):
     ) -> None:
         self.framer = framer
         self.over = False
+        #: Whether it is over because of what came, or did not come.
+        self.refused = False
         self._heard = heard
         self._lost = lost
         self._made = made
@@ -65,7 +67,7 @@ class Connection(asyncio.Protocol):
         try:
             bodies = self.framer.feed(data)
         except Malformed as error:
-            self.end(error.message)
+            self.refuse(error.message)
             return
         if bodies:
             self._bodies.extend(bodies)
@@ -114,6 +116,7 @@ class Connection(asyncio.Protocol):
     def refuse(self, reason: str) -> None:
         """Say why, and end it."""
         if not self.over:
+            self.refused = True
             self._transport.write(frame(Farewell(reason)))
             self._transport.close()
             asyncio.get_running_loop().call_later(_FAREWELL, self._transport.abort)

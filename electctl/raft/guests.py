@@ -132,7 +132,6 @@ class Guests:
         try:
             return self._understand(guest, body)
         except (Malformed, Stranger) as error:
-            self._complain(guest, error.message)
             guest.connection.refuse(error.message)
             return None
 
@@ -171,8 +170,7 @@ class Guests:
 
     def _send(self, guest: _Guest, message: Told | NodeStatus) -> None:
         if guest.connection.unsent > BACKLOG:
-            self._complain(guest, "it does not read what it is sent")
-            guest.connection.end("it does not read what it is sent")
+            guest.connection.refuse("it does not read what it is sent")
         else:
             guest.connection.send(frame(message))
 
@@ -182,9 +180,9 @@ class Guests:
         strangers = [guest for guest in self._guests.values() if not guest.greeted]
         if len(strangers) >= MAX_STRANGERS:
             # The oldest, so that those who greet at once always get in.
-            strangers[0].connection.end("too many that say nothing")
+            strangers[0].connection.refuse("too many that say nothing")
         loop = asyncio.get_running_loop()
-        deadline = loop.call_later(HELLO_TIMEOUT, connection.end, "it does not greet")
+        deadline = loop.call_later(HELLO_TIMEOUT, connection.refuse, "it does not greet")
         self._guests[connection] = _Guest(connection, deadline)
 
     def _greeted(self, guest: _Guest, hello: ClientHello | PeerHello) -> None:
@@ -220,12 +218,14 @@ class Guests:
             self._wake()
         if guest.peer is not None and self._peers.get(guest.peer) is guest:
             del self._peers[guest.peer]
+        if connection.refused:
+            self._complain(connection, cause)
 
-    def _complain(self, guest: _Guest, cause: str) -> None:
+    def _complain(self, connection: Connection, cause: str) -> None:
         """A line, but not one for each of a thousand."""
         if now() - self._complained_at < _CALM:
             self._unsaid += 1
             return
         more = f" ({self._unsaid} more before)" if self._unsaid else ""
         self._complained_at, self._unsaid = now(), 0
-        self._say("refused", f"refused {guest.connection.address}: {cause}{more}", False)
+        self._say("refused", f"refused {connection.address}: {cause}{more}", False)

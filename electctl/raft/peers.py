@@ -15,8 +15,9 @@ from ssl import SSLContext
 
 from electctl.errors import ElectctlError
 from electctl.raft.codec import Malformed
+from electctl.raft.commands import Save
 from electctl.raft.connection import Connection
-from electctl.raft.messages import Append, Message
+from electctl.raft.messages import Append, Entry, Message
 from electctl.raft.wire import (
     HELLO_LIMIT,
     PEER_LIMIT,
@@ -30,7 +31,7 @@ from electctl.raft.wire import (
 
 #: Bytes that may wait to be sent before another message is taken.
 BACKLOG = 8 << 20
-#: Bytes above which several entries are sent in several messages.
+#: Bytes of checkpoints above which several entries are sent in several messages.
 _PIECE = 4 << 20
 #: Seconds for one attempt, and between two; the pause doubles up to the last.
 _ATTEMPT = 5.0
@@ -159,17 +160,29 @@ class Peer:
 
 def pieces(message: Message) -> Iterator[bytes]:
     """A message as frames; one with large entries as several that mean the same."""
-    data = frame(message)
-    if len(data) <= _PIECE or not isinstance(message, Append) or len(message.entries) < 2:
-        yield data
+    if not isinstance(message, Append):
+        yield frame(message)
         return
-    half = len(message.entries) // 2
-    middle = message.entries[half - 1]
-    yield from pieces(replace(message, entries=message.entries[:half]))
-    rest = message.entries[half:]
-    yield from pieces(
-        replace(message, prev_index=middle.index, prev_term=middle.term, entries=rest)
-    )
+    start = weight = 0
+    for number, entry in enumerate(message.entries):
+        weight += _weight(entry)
+        if weight > _PIECE and number > start:
+            yield frame(_part(message, start, number))
+            start, weight = number, _weight(entry)
+    yield frame(_part(message, start, len(message.entries)))
+
+
+def _part(message: Append, start: int, end: int) -> Append:
+    if start == 0:
+        return replace(message, entries=message.entries[:end])
+    before = message.entries[start - 1]
+    entries = message.entries[start:end]
+    return replace(message, prev_index=before.index, prev_term=before.term, entries=entries)
+
+
+def _weight(entry: Entry) -> int:
+    """Bytes of the only thing in an entry that can be large."""
+    return len(entry.command.value) if isinstance(entry.command, Save) else 0
 
 
 def _cause(error: OSError) -> str:

@@ -1,0 +1,353 @@
+"""Nodes as processes: what they serve, what they refuse, what they remember.
+
+What this does not show: elections under faults, which are simulated, and leases, which the
+conformance suite looks at.
+"""
+
+from __future__ import annotations
+
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from electctl.clock import now
+from electctl.errors import Unreachable
+from electctl.lab.server import Server
+from electctl.raft.codec import Decoder
+from electctl.raft.commands import Done, Enter, Entered, Noop, Open, Opened, Save
+from electctl.raft.messages import Append, Entry, Message, Vote
+from electctl.raft.peers import pieces
+from electctl.raft.requests import (
+    Answer,
+    CheckpointSeen,
+    ElectionSeen,
+    LookCheckpoint,
+    LookElection,
+    Request,
+    Submit,
+)
+from electctl.raft.status import ask_status
+from electctl.raft.wire import (
+    CLIENT_LIMIT,
+    HELLO_LIMIT,
+    PEER_LIMIT,
+    REPLY_TO_HELLO,
+    VERSION,
+    ClientHello,
+    Farewell,
+    Framer,
+    NodeStatus,
+    PeerHello,
+    frame,
+)
+from electctl_raft.lab import RaftCluster
+from tests.processes import DEADLINE, wait_for
+from tests.raft_talk import Talk
+
+
+def body(data: bytes) -> bytes:
+    return (len(data) + 1).to_bytes(4, "big") + bytes((VERSION,)) + data
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RaftCluster]:
+    """One node, for tests that leave it as it was."""
+    with RaftCluster(tmp_path_factory.mktemp("alone"), 1) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def node(alone: RaftCluster) -> Server:
+    return alone.servers[0]
+
+
+def leads(talk: Talk, election: str) -> tuple[int, int]:
+    """Session and token of a new leader."""
+    opened = talk.submit(Open(60_000))
+    assert isinstance(opened, Opened)
+    entered = talk.submit(Enter(opened.session, 1, election, "worker"))
+    assert isinstance(entered, Entered)
+    assert entered.token is not None
+    return opened.session, entered.token
+
+
+def test_a_client_leads_and_saves(node: Server, election: str) -> None:
+    with Talk(node.address) as talk:
+        session, token = leads(talk, election)
+        assert talk.submit(Save(session, 2, token, "s", b"\0value", 1)) == Done()
+        found = talk.ask(LookCheckpoint(election, "s"))
+    assert isinstance(found, CheckpointSeen)
+    assert found.checkpoint is not None
+    assert found.checkpoint.value == b"\0value"
+
+
+BAD_GREETINGS = {
+    "another version": (b"\0\0\0\7\2abcdef", "version 2 of the protocol; this is version 1"),
+    "too long": ((HELLO_LIMIT + 1).to_bytes(4, "big") + b"\1", "65537 bytes where 1 to 65536"),
+    "empty": (bytes(5), "a frame of 0 bytes"),
+    "not JSON": (body(b"GET / HTTP/1.1"), "not JSON"),
+    "HTTP": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "bytes where 1 to 65536"),
+    "no greeting": (frame(Request(1, LookElection("a"))), "none of the messages"),
+    "no name": (frame(ClientHello("")), "has 1 to 200 characters"),
+    "long name": (frame(ClientHello("x" * 201)), "has 1 to 200 characters"),
+    "other voters": (frame(PeerHello(2, 1, (1, 2), "s")), "its voters are 1, 2, ours 1"),
+    "our number": (frame(PeerHello(1, 1, (1,), "s")), "we are node 1 ourselves"),
+    "another's": (frame(PeerHello(2, 3, (1,), "s")), "it looks for node 3; this is node 1"),
+}
+
+
+def farewell(talk: Talk) -> str:
+    """Why the node hangs up, which it must; "" if that was lost with the connection."""
+    said = [REPLY_TO_HELLO.decode(found) for found in talk.ends()]
+    assert all(isinstance(one, Farewell) for one in said), said
+    return said[0].reason if said else ""
+
+
+@pytest.mark.parametrize(("data", "cause"), BAD_GREETINGS.values(), ids=BAD_GREETINGS)
+def test_who_greets_badly_is_told_why_and_hung_up_on(node: Server, data: bytes, cause: str) -> None:
+    def told() -> str:
+        with Talk(node.address, None) as talk:
+            talk.sock.sendall(data)
+            return farewell(talk)
+
+    assert cause in wait_for(told)
+
+
+def test_refusals_are_logged_but_not_each_of_a_thousand(node: Server) -> None:
+    def lines() -> list[str]:
+        for _ in range(20):
+            with Talk(node.address, None) as talk:
+                talk.sock.sendall(frame(ClientHello("")))
+                farewell(talk)
+        return [line for line in node.log.read_text().splitlines() if "1 to 200 char" in line]
+
+    begun = now()
+    (first, *_) = found = wait_for(lines)
+    assert len(found) <= 2 + now() - begun
+    assert "node 1: refused 127.0.0.1:" in first
+
+
+BAD_REQUESTS = {
+    "too long": (CLIENT_LIMIT + 1).to_bytes(4, "big") + b"\1",
+    "not JSON": body(b"[1,"),
+    "deep": body(b"[" * 100_000),
+    "a peer's": frame(Vote(9, 9, 9, False)),
+    "a leader's": body(b'["Request",1,["Submit",["Expire",1]]]'),
+    "negative": body(b'["Request",1,["Renew",-1]]'),
+    "surrogate": body(b'["Request",1,["LookElection","\\ud800"]]'),
+}
+
+
+@pytest.mark.parametrize("data", BAD_REQUESTS.values(), ids=BAD_REQUESTS)
+def test_a_malformed_frame_ends_its_connection_and_nothing_else(
+    node: Server, election: str, data: bytes
+) -> None:
+    with Talk(node.address, "good") as good, Talk(node.address, "bad") as bad:
+        leads(good, election)
+        bad.sock.sendall(data + frame(Request(7, LookElection(election))))
+        farewell(bad)
+        seen = good.ask(LookElection(election))
+    assert isinstance(seen, ElectionSeen)
+    assert seen.holder == "worker"
+
+
+def test_who_does_not_greet_is_hung_up_on(node: Server) -> None:
+    with Talk(node.address, None) as silent:
+        assert farewell(silent) == "it does not greet"
+
+
+def test_the_silent_do_not_keep_others_out(node: Server) -> None:
+    crowd = [Talk(node.address, None) for _ in range(150)]
+    try:
+        assert farewell(crowd[0]) == "too many that say nothing"
+        with Talk(node.address, "late") as talk:
+            assert isinstance(talk.ask(LookElection("a")), ElectionSeen)
+    finally:
+        for talk in crowd:
+            talk.sock.close()
+
+
+def test_a_name_belongs_to_the_connection_that_greeted_last(node: Server) -> None:
+    with Talk(node.address, "twice") as first, Talk(node.address, "twice") as second:
+        assert first.ends() == []
+        assert isinstance(second.ask(LookElection("a")), ElectionSeen)
+
+
+def test_a_client_that_does_not_read_is_hung_up_on(node: Server, election: str) -> None:
+    with Talk(node.address, "good") as good:
+        session, token = leads(good, election)
+        good.submit(Save(session, 2, token, "s", bytes(1_000_000), 1))
+        with Talk(node.address, "deaf") as deaf, pytest.raises(ConnectionError):
+            for number in range(1, 10_000):
+                deaf.send(Request(number, LookCheckpoint(election, "s")))
+        assert isinstance(good.ask(LookElection(election)), ElectionSeen)
+
+
+def test_what_is_asked_too_often_is_put_off(node: Server) -> None:
+    """And never left without an answer."""
+    with Talk(node.address, "eager") as talk:
+        asked = b"".join(frame(Request(n, LookElection("a"))) for n in range(1, 3001))
+        talk.sock.sendall(asked)
+        answers = {told.id for told in (talk.told() for _ in range(3000))}
+    assert answers == set(range(1, 3001))
+
+
+# Memory ------------------------------------------------------------------------------------------
+
+
+def test_what_was_answered_is_there_after_sigkill(tmp_path: Path) -> None:
+    with RaftCluster(tmp_path, 1) as cluster:
+        node = cluster.servers[0]
+        with Talk(node.address) as talk:
+            session, token = leads(talk, "a")
+            for number in range(1, 31):
+                value = str(number).encode()
+                assert talk.submit(Save(session, 1 + number, token, "s", value, number)) == Done()
+        node.kill()
+        node.start()
+        with Talk(node.address) as talk:
+            seen = talk.ask(LookElection("a"))
+            found = talk.ask(LookCheckpoint("a", "s"))
+    assert isinstance(seen, ElectionSeen)
+    assert (seen.holder, seen.token) == ("worker", token)
+    assert isinstance(found, CheckpointSeen)
+    assert found.checkpoint is not None
+    assert found.checkpoint.value == b"30"
+
+
+def test_a_log_that_was_cut_down_is_there_after_a_restart(tmp_path: Path) -> None:
+    with RaftCluster(tmp_path, 1) as cluster:
+        node = cluster.servers[0]
+        with Talk(node.address) as talk:
+            session, token = leads(talk, "a")
+            asked = [
+                Request(n, Submit(Save(session, 1 + n, token, "s", str(n).encode(), n)))
+                for n in range(1, 1201)
+            ]
+            for start in range(0, 1200, 400):
+                talk.sock.sendall(b"".join(map(frame, asked[start : start + 400])))
+                for _ in range(400):
+                    while not isinstance(talk.told(), Answer):
+                        pass
+        before = ask_status(node.address, DEADLINE)
+        assert before.snapshot_index >= 1000
+        node.restart()
+        with Talk(node.address) as talk:
+            found = talk.ask(LookCheckpoint("a", "s"))
+    assert isinstance(found, CheckpointSeen)
+    assert found.checkpoint is not None
+    assert found.checkpoint.value == b"1200"
+
+
+def test_a_node_that_lost_its_store_is_not_let_in_again(tmp_path: Path) -> None:
+    """It may have forgotten a vote, or an entry that is committed."""
+    with RaftCluster(tmp_path, 3) as cluster:
+        with Talk(cluster.servers[cluster.leading()].address) as talk:
+            leads(talk, "a")
+        lost = (cluster.leading() + 1) % 3
+        node = cluster.servers[lost]
+        node.stop()
+        (tmp_path / node.name / "data" / "raft.db").unlink()
+        node.start()
+        wait_for(lambda: "it may have forgotten a vote" in node.log.read_text())
+        assert not cluster.settled()
+        with Talk(cluster.servers[cluster.leading()].address) as talk:
+            assert isinstance(talk.ask(LookElection("a")), ElectionSeen)
+        status = ask_status(node.address, DEADLINE)
+        assert (status.leader, status.last_index) == (None, 0)
+
+
+# A node's own ------------------------------------------------------------------------------------
+
+
+def serve(home: Path, *args: str | Path) -> Server:
+    """One node without peers that is not waited for."""
+    argv = [sys.executable, "-m", "electctl", "raft", "serve", "--id", "1"]
+    argv += ["--data", str(home / "data"), *map(str, args)]
+    return Server("node", argv, home=home, port=0, check=lambda timeout: "")
+
+
+def test_a_local_socket_is_for_us_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    node = serve(tmp_path, "--socket", path)
+    try:
+        node.spawn()
+        wait_for(path.exists)
+        status = wait_for(lambda: answered(path))
+        assert status is not None
+        assert status.ready
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+        second = serve(tmp_path / "second", "--socket", path)
+        second.spawn()
+        wait_for(lambda: not second.alive)
+        assert "another server listens on" in second.tail()
+        assert "code 69" in second.why_silent()
+        node.kill()
+        assert path.is_socket()
+        node.spawn()
+        wait_for(lambda: answered(path))
+        node.stop()
+        assert node.why_silent() == "it ended with code 0"
+        assert not path.exists()
+    finally:
+        node.kill()
+
+
+def answered(path: Path) -> NodeStatus | None:
+    try:
+        return ask_status(path, DEADLINE)
+    except Unreachable:
+        return None
+
+
+def test_an_idle_node_ends(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    node = serve(tmp_path, "--socket", path, "--idle", "300ms")
+    try:
+        node.spawn()
+        wait_for(lambda: answered(path))
+        with socket.socket(socket.AF_UNIX) as guest:
+            guest.settimeout(DEADLINE)
+            guest.connect(str(path))
+            guest.sendall(frame(ClientHello("guest")))
+            assert guest.recv(100)
+            assert node.alive
+        wait_for(lambda: not node.alive)
+        assert node.why_silent() == "it ended with code 0"
+        assert "stopped: idle for 0.3 s" in node.tail()
+    finally:
+        node.kill()
+
+
+# Large messages ----------------------------------------------------------------------------------
+
+
+def test_large_entries_are_sent_in_pieces_that_mean_the_same() -> None:
+    sizes = [10, 3 << 20, 2 << 20, 1 << 20, 5 << 20, 0, 0, 4 << 20, 1]
+    saves = [Save(1, 1, 1, "s", bytes(size), 1) for size in sizes]
+    entries = tuple(Entry(n, 2 + n // 60, save) for n, save in enumerate(saves, 57))
+    whole = Append(5, 56, 1, entries, 60)
+    frames = list(pieces(whole))
+    assert 1 < len(frames) < len(sizes)
+    assert max(map(len, frames)) < PEER_LIMIT // 8
+    decoder = Decoder(Message)
+    found: list[Append] = []
+    for data in frames:
+        (raw,) = Framer(PEER_LIMIT).feed(data)
+        found.append(decoder.decode(raw))
+    assert tuple(entry for piece in found for entry in piece.entries) == entries
+    assert (found[0].prev_index, found[0].prev_term) == (56, 1)
+    for before, after in pairwise(found):
+        assert (after.prev_index, after.prev_term) == (
+            before.entries[-1].index,
+            before.entries[-1].term,
+        )
+    assert {(piece.term, piece.commit) for piece in found} == {(5, 60)}
+    small = Append(5, 7, 1, (Entry(8, 1, Noop()),), 3)
+    assert list(pieces(small)) == [frame(small)]
