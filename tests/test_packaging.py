@@ -79,4 +79,5 @@ def test_the_wheel_holds_core_backends_and_schemas_and_nothing_else(tmp_path: Pa
     tops = {name.split("/")[0] for name in names if not name.startswith("electctl-")}
     assert tops == {"electctl", *backend_folders()}
     assert "electctl/py.typed" in names
-    assert any(name.startswith("electctl/schemas/") for name in names)
+    data = [path for path in (ROOT / "electctl").rglob("*") if path.suffix in (".json", ".yaml")]
+    assert {str(path.relative_to(ROOT)) for path in data} <= set(names)

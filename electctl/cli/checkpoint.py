@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from base64 import b64encode
 from typing import Annotated
 
 import typer
@@ -76,6 +77,8 @@ def get(
 ) -> None:
     """Print the checkpoint's last value, as the raw bytes that were written.
 
+    --json prints {"value"} instead, the bytes in base64.
+
     \b
     Exit codes:
       0  printed
@@ -97,8 +100,11 @@ def get(
         )
     if value is None:
         raise Negative("the checkpoint is empty: nothing was ever written")
-    sys.stdout.buffer.write(value)
-    sys.stdout.buffer.flush()
+    if frame.json:
+        frame.emit({"value": b64encode(value).decode()})
+    else:
+        sys.stdout.buffer.write(value)
+        sys.stdout.buffer.flush()
 
 
 def _read(frame: Frame, election: str) -> bytes | None:
