@@ -2,6 +2,8 @@
 # make test   installs what the tests need, servers included, and runs them all
 # make lint   ruff and mypy --strict
 # make bench  measurements; nothing is asserted
+# make docs   writes the pages that are made from data (promises, glossary, JSON)
+# make site   the pages of docs/ as a site in site/, readable without network
 # make soak   simulated Raft clusters, seed after seed, until stopped
 # make outside SCHEME=etcd NODES=3 ROUNDS=20   exclusion measured from outside, under every fault
 
@@ -20,7 +22,7 @@ SERVERS := redis-server:redis-server redis-sentinel:redis-sentinel openssl:opens
            $(firstword $(wildcard /usr/lib/postgresql/*/bin/postgres) postgres):postgresql \
            psql:postgresql-client systemd-analyze:systemd
 
-.PHONY: demo test lint bench soak outside servers clean
+.PHONY: demo test lint bench docs site soak outside servers clean
 
 demo: SERVERS := redis-server:redis-server
 demo: $(VENV)/installed servers
@@ -37,6 +39,12 @@ lint: $(VENV)/developed
 
 bench: $(VENV)/developed servers
 	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/developed
+	$(BIN)/python docs/generate.py
+
+site: docs
+	$(BIN)/mkdocs build --quiet --strict
 
 soak: $(VENV)/developed
 	$(BIN)/python -m benchmarks.soak
@@ -71,4 +79,4 @@ servers:
 	fi
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist build site .mypy_cache .ruff_cache .pytest_cache .hypothesis
