@@ -100,7 +100,7 @@ class Verdict:
 
     def wanted_by(self, need: Need) -> list[Rule]:
         """The rules that raise a need, the strongest first."""
-        return _wanted_by(need, [step.rule for step in self.path], self.class_)
+        return _wanted_by(self.tree, need, [step.rule for step in self.path])
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,8 @@ def evaluate(tree: Tree, said: Mapping[str, str], options: Sequence[Option] = ()
         (tree.classes[rule.class_] for rule in fired if rule.class_ is not None),
         key=lambda found: tree.strength(found.key),
     )
-    names = dict.fromkeys([*class_.needs, *(need for rule in fired for need in rule.needs)])
+    own = tree.needs_of(class_.key)
+    names = dict.fromkeys([*own, *(need for rule in fired for need in rule.needs)])
     needs = tuple(tree.needs[name] for name in names)
     judged = [judge(option, needs) for option in options]
     ranked = sorted(judged, key=lambda found: _preference(found.option, fired, class_))
@@ -177,7 +178,7 @@ def evaluate(tree: Tree, said: Mapping[str, str], options: Sequence[Option] = ()
         build=next((rule.build for rule in fired if rule.build is not None), None),
         needs=needs,
         path=tuple(_step(tree, rule, answers, values, class_) for rule in fired),
-        conflicts=(*_conflicts(tree, answers, values), *_unfit(tree, fired, class_, refused)),
+        conflicts=(*_conflicts(tree, answers, values), *_unfit(tree, fired, refused)),
         gives_up=_unique([*class_.gives_up, *(text for rule in fired for text in rule.gives_up)]),
         fencing=_unique([class_.fencing, *(rule.fencing for rule in fired)]),
         notes=(
@@ -269,9 +270,7 @@ def _conflicts(tree: Tree, answers: Mapping[str, Answer], values: Mapping[str, s
     return [clash(found) for found in tree.conflicts if found.when.met_by(given) is not None]
 
 
-def _unfit(
-    tree: Tree, fired: Sequence[Rule], class_: Class, refused: Sequence[Judged]
-) -> Iterator[Clash]:
+def _unfit(tree: Tree, fired: Sequence[Rule], refused: Sequence[Judged]) -> Iterator[Clash]:
     """What is there already, and too weak for what a stronger rule needs."""
     for rule in filter(partial(_states_a_preference, tree), fired):
         for judged in refused:
@@ -281,7 +280,7 @@ def _unfit(
             title = judged.option.traits.title
             yield Clash(
                 f"{rule.title}, yet {title} is too weak: {lack.need.trait} is {lack.actual}.",
-                _wanted_by(lack.need, fired, class_)[0],
+                _wanted_by(tree, lack.need, fired)[0],
             )
 
 
@@ -299,11 +298,12 @@ def _states_a_preference(tree: Tree, rule: Rule) -> bool:
     return bool(rule.prefer) and any(tree.questions[key].kind == "preference" for key in keys)
 
 
-def _wanted_by(need: Need, fired: Sequence[Rule], class_: Class) -> list[Rule]:
+def _wanted_by(tree: Tree, need: Need, fired: Sequence[Rule]) -> list[Rule]:
     return [
         rule
         for rule in fired
-        if need.key in rule.needs or (rule.class_ == class_.key and need.key in class_.needs)
+        if need.key in rule.needs
+        or (rule.class_ is not None and need.key in tree.needs_of(rule.class_))
     ]
 
 

@@ -214,8 +214,8 @@ class _Reader(nodes.Reader):
         if id_ in earlier:
             raise self.error(entries["id"], f"{what} is given twice", "every rule has its own id")
         force = self.text(entries["force"], "force")
-        if not (nodes.is_scalar(entries["force"], "int") and force.isdecimal()):
-            raise self.error(entries["force"], "force must be a whole number", "force: 1")
+        if not re.fullmatch(r"[0-9]{1,3}", force):
+            raise self.error(entries["force"], "force must be a number up to 999", "force: 1")
         if self._rules and int(force) < self._rules[-1].force:
             raise self.error(
                 entries["force"],
@@ -384,7 +384,7 @@ class _Reader(nodes.Reader):
     def _named(self, node: Node, what: str) -> list[tuple[str, Node]]:
         pairs = self.pairs(node, what)
         if not pairs:
-            raise self.error(node, f"{what} must not be empty", None)
+            raise self.error(node, f"{what} must not be empty", "docs/advise.md has the format")
         for key, child in pairs:
             if not _KEY.fullmatch(key):
                 raise self.error(

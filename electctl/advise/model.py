@@ -146,3 +146,8 @@ class Tree:
     def strength(self, class_: str) -> int:
         """How strong a class is: its place in ``classes``."""
         return list(self.classes).index(class_)
+
+    def needs_of(self, class_: str) -> tuple[str, ...]:
+        """What a class needs: its own needs, and those of every weaker one."""
+        upto = list(self.classes.values())[: self.strength(class_) + 1]
+        return tuple(dict.fromkeys(need for found in reversed(upto) for need in found.needs))

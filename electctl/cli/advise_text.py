@@ -58,6 +58,7 @@ def sections(verdict: Verdict, changes: Sequence[Change]) -> list[Section]:
         ),
         Section("Given up", (*verdict.gives_up, *_weak_points(verdict))),
         Section("Fencing", (*verdict.fencing, *_token(verdict))),
+        Section("What would show it", _faults(verdict)),
         Section("Notes", verdict.notes),
         Section("Answers", tuple(map(_answer, verdict.answers.values()))),
         Section("What would change it", tuple(_sensitive(verdict, changes))),
@@ -276,6 +277,11 @@ def _weak_points(verdict: Verdict) -> list[str]:
         for weakness in verdict.best.traits.weaknesses
         if "exclusion" in weakness.breaks
     ]
+
+
+def _faults(verdict: Verdict) -> tuple[str, ...]:
+    """The faults, by name; nothing here names a command that may not exist."""
+    return (f"These faults: {', '.join(verdict.faults)}.",) if verdict.faults else ()
 
 
 def _token(verdict: Verdict) -> list[str]:
