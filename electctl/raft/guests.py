@@ -41,7 +41,7 @@ HELLO_TIMEOUT = 5.0
 MAX_CLIENTS = 1000
 MAX_STRANGERS = 100
 #: Bytes that a client may leave unread before its connection is closed.
-BACKLOG = 4 << 20
+BACKLOG = 1 << 20
 #: Requests of one client, and bytes of requests of all, that may wait for their answer. Whoever
 #: asks more is told to ask again.
 MAX_ASKED = 1000
