@@ -15,20 +15,21 @@ import sys
 import time
 from collections import Counter
 
-from electctl.simulate.run import SOUND, Subject, run_seed
+from electctl.simulate.run import Subject, run_seed
 from electctl.simulate.shrink import report
+from electctl.simulate.weather import WEATHERS
 from tests.raft.planted import BUGS
 
 PAUSE = 5.0
 
 
-def soak(first: int, seeds: int | None) -> int:
+def soak(weather: str | None, first: int, seeds: int | None) -> int:
     """Run seeds from ``first`` on; 1 at the first violation, 0 when ``seeds`` have been run."""
     begun = said = time.monotonic()
     busy = time.process_time()
     steps = number = 0
     while seeds is None or number < seeds:
-        outcome = run_seed(first + number)
+        outcome = run_seed(first + number, weather=weather)
         if outcome.violation is not None:
             print(report(outcome))
             return 1
@@ -47,12 +48,12 @@ def soak(first: int, seeds: int | None) -> int:
     return 0
 
 
-def count(name: str, subject: Subject, first: int, seeds: int) -> None:
+def count(name: str, subject: Subject, weather: str | None, first: int, seeds: int) -> None:
     """In how many seeds a planted bug is found, where first, and by which invariant."""
     found: Counter[str] = Counter()
     earliest = None
     for seed in range(first, first + seeds):
-        outcome = run_seed(seed, subject)
+        outcome = run_seed(seed, subject, weather)
         if outcome.invariant is not None:
             found[outcome.invariant] += 1
             earliest = seed if earliest is None else earliest
@@ -67,11 +68,12 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, metavar="N", help="default: until stopped")
     parser.add_argument("--bug", choices=sorted(BUGS), action="append", default=[])
     parser.add_argument("--bugs", action="store_true", help="all of the planted bugs")
+    parser.add_argument("--weather", choices=sorted(WEATHERS), help="default: each seed draws one")
     options = parser.parse_args()
     names = list(BUGS) if options.bugs else options.bug
     for name in names:
-        count(name, BUGS.get(name, SOUND), options.first, options.seeds or 100)
-    return 0 if names else soak(options.first, options.seeds)
+        count(name, BUGS[name], options.weather, options.first, options.seeds or 100)
+    return 0 if names else soak(options.weather, options.first, options.seeds)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from electctl.raft.requests import (
 )
 from electctl.simulate.invariants import Invariants
 from electctl.simulate.linearizability import Operation
+from electctl.simulate.sights import Sight
 
 SLOT = "progress"
 
@@ -106,6 +107,8 @@ class Candidate:
         world: World,
         client: type[Client],
         draw: random.Random,
+        *,
+        stubborn: bool,
     ) -> None:
         self.election = election
         self.address = ""
@@ -117,6 +120,7 @@ class Candidate:
         self._world = world
         self._draw = draw
         self._class = client
+        self._stubborn = stubborn
         self._alarm = Alarm(world, rate, self._woken)
         self._life = 0
         self._client: Client | None = None
@@ -136,6 +140,7 @@ class Candidate:
 
     def crash(self) -> None:
         """Gone, with all it knew; :meth:`restart` begins anew."""
+        self._world.invariants.seen[Sight.CLIENT_CRASH] += 1
         self._leave()
         self._client = None
         self._inbox = []
@@ -149,6 +154,7 @@ class Candidate:
 
     def pause(self) -> None:
         """Stop as SIGSTOP does: the clock goes on, nothing is handled."""
+        self._world.invariants.seen[Sight.CLIENT_PAUSE] += 1
         self._pauses += 1
 
     def resume(self) -> None:
@@ -172,6 +178,10 @@ class Candidate:
         """Give up the leadership, if it leads."""
         if self.leads:
             self._handle(GiveUp())
+
+    def leave(self) -> None:
+        """Give up, also if it only waits."""
+        self._handle(GiveUp())
 
     def operations(self) -> list[Operation]:
         """All that it wrote; what is still under way has an unknown outcome."""
@@ -209,6 +219,7 @@ class Candidate:
         for instruction in instructions:
             match instruction:
                 case SendTo(server=server, request=request):
+                    world.invariants.asked(self.address, request, world.now)
                     world.send(self.address, str(server), request)
                 case Elected(token=token, valid_until=reading):
                     self._token = token
@@ -223,7 +234,7 @@ class Candidate:
                     world.invariants.extended(self.address, self.election, since, until, world.now)
                     self.last_valid = until
                 case StopRequested() | StepDown():
-                    world.after(0.05, self.release)
+                    world.after(self._last_words(), self.release)
                 case Ended(reason=reason):
                     world.log(f"{self.address} has ended: {reason}")
                     self._leave()
@@ -234,6 +245,12 @@ class Candidate:
                     world.after(0.1 + self._draw.random(), self._again(self._life))
         if self._client is not None:
             self._alarm.set(self._client.wake_at())
+
+    def _last_words(self) -> float:
+        """Seconds until it has stopped acting; one that is stubborn may have to be ended."""
+        if self._stubborn and self._client is not None:
+            return self._draw.random() * 1.5 * self._client.remaining(self._alarm.clock())
+        return 0.05
 
     def _interval(self, valid_until: float) -> tuple[float, float]:
         """From when and until when a validity counts, in true time."""
@@ -302,6 +319,7 @@ class Reader:
     def _take(self, item: Answered | SendTo | None) -> None:
         match item:
             case SendTo(server=server, request=request):
+                self._world.invariants.asked(self.address, request, self._world.now)
                 self._world.send(self.address, str(server), request)
             case Answered(exchange=exchange, reply=CheckpointSeen(checkpoint=found)):
                 ask = exchange.request.ask

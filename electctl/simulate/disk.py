@@ -7,10 +7,12 @@ assumptions, and the node that notices refuses to go on.
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 from electctl.raft.codec import Decoder, Malformed, encode
 from electctl.raft.messages import Persist, Stored
 from electctl.raft.storage import Storage, after
+from electctl.simulate.sights import Sight
 
 _decoder = Decoder(Persist)
 
@@ -22,8 +24,9 @@ class Disk(Storage):
     fall between them.
     """
 
-    def __init__(self, draw: random.Random) -> None:
+    def __init__(self, draw: random.Random, seen: Counter[Sight]) -> None:
         self._draw = draw
+        self._seen = seen
         self._synced = Stored()
         self._unsynced: list[Persist] = []
 
@@ -44,6 +47,7 @@ class Disk(Storage):
             data = encode(persist)
             written = self._draw.choice((0, len(data) // 2, len(data)))
             survives = survives and self._survives(data[:written])
+            self._seen[_fate(written, survives)] += 1
         self._unsynced = []
 
     def _survives(self, data: bytes) -> bool:
@@ -56,9 +60,16 @@ class Disk(Storage):
     def load(self) -> Stored:
         return self._synced
 
-    def write(self, persist: Persist) -> None:
-        self.begin(persist)
+    def write(self, *persists: Persist) -> None:
+        for persist in persists:
+            self.begin(persist)
         self.sync()
 
     def close(self) -> None:
         return
+
+
+def _fate(written: int, survives: bool) -> Sight:
+    if survives:
+        return Sight.KEPT_WRITE
+    return Sight.TORN_WRITE if written else Sight.LOST_WRITE

@@ -6,18 +6,43 @@ whether the checkpoints are linearizable (:mod:`electctl.simulate.linearizabilit
 The first five are figure 3 of Ongaro and Ousterhout, "In Search of an Understandable Consensus
 Algorithm (Extended Version)". Each step costs time in what changed, not in the length of the log:
 log matching, for one, is checked by induction, entry by entry with the one before it.
+
+Some look ahead, so that a mistake shows when it is made and not only if the weather goes on to
+make it hurt; each follows from the rules of a correct run:
+
+- "no successor without it": nobody who lacks an entry that has just been committed would win an
+  election among the logs as they are (what leader completeness rests on, section 5.4.3);
+- "answered in office": who answers a renewal or a read had no successor when it was sent, and has
+  applied what was committed then (Ongaro's thesis, 6.4; docs/raft.md);
+- "ended too soon": no session is expired while its holder counts on it;
+- "renewed on its way out": no session is expired by an entry that was in the log already when a
+  renewal was confirmed;
+- "fenced": a checkpoint is written only under the grant that leads.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from electctl.raft.commands import Command, Evict
-from electctl.raft.leases import Effect
+from electctl.raft.commands import Close, Command, Done, Enter, Evict, Expire, Leave, Save
+from electctl.raft.leases import Effect, LeaseTable
 from electctl.raft.messages import Persist, Stored, VoteReply
-from electctl.raft.replica import Replica, ReplicaInstruction
+from electctl.raft.replica import Replica, ReplicaInstruction, Tell
+from electctl.raft.requests import (
+    Answer,
+    Ask,
+    CheckpointSeen,
+    ElectionSeen,
+    Renew,
+    Renewed,
+    Request,
+    Submit,
+)
+from electctl.raft.snapshots import dump
 from electctl.raft.steps import Became, Role, Send
+from electctl.simulate.sights import Sight
 
 
 class Violation(Exception):
@@ -42,6 +67,10 @@ class _Node:
     def last(self) -> int:
         return self.base + len(self.terms)
 
+    def end(self) -> tuple[int, int]:
+        """By which logs are compared in an election (section 5.4.1)."""
+        return self.terms[-1] if self.terms else self.base_term, self.last()
+
     def term_at(self, index: int) -> int | None:
         if index == self.base:
             return self.base_term
@@ -62,13 +91,33 @@ class _Belief:
 class Invariants:
     """Told of every step by the world; raises Violation at the first that breaks one."""
 
+    #: How many servers are a majority.
+    majority: int
+    #: What has been seen at all, and how often.
+    seen: Counter[Sight] = field(default_factory=Counter)
     leaders: dict[int, tuple[int, int]] = field(default_factory=dict)
+    #: (term, when), in the order seen.
+    accessions: list[tuple[int, float]] = field(default_factory=list)
     votes: dict[tuple[int, int], int] = field(default_factory=dict)
+    #: term → the first that stood for election.
+    stood: dict[int, int] = field(default_factory=dict)
     entries: dict[tuple[int, int], tuple[Command, int | None]] = field(default_factory=dict)
     effects: dict[int, tuple[Command, Effect]] = field(default_factory=dict)
+    #: index → the table after that entry.
+    tables: dict[int, bytes] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
+    #: (session, sequence number) of what has been applied.
+    acted: set[tuple[int, int]] = field(default_factory=set)
     #: (term of the leader that committed, index, term of the entry), in the order seen.
     commits: list[tuple[int, int, int]] = field(default_factory=list)
+    #: The last index that any leader has committed.
+    committed: int = 0
+    #: (client, request) → what, when it was first sent, and what was committed then.
+    questions: dict[tuple[str, int], tuple[Ask, float, int]] = field(default_factory=dict)
+    #: session → the term and the end of the log that confirmed its last renewal.
+    renewals: dict[int, tuple[int, int]] = field(default_factory=dict)
+    #: session → the election that it was granted, and the token.
+    grants: dict[int, tuple[str, int]] = field(default_factory=dict)
     beliefs: dict[str, list[_Belief]] = field(default_factory=dict)
     #: election → the largest token under which a client has led.
     led_under: dict[str, int] = field(default_factory=dict)
@@ -76,7 +125,7 @@ class Invariants:
     leaderships: int = 0
     #: Grants taken away by force, which is allowed to make two leaders.
     forced: set[tuple[str, int]] = field(default_factory=set)
-    #: When each grant was followed by the next, in true time.
+    #: When each grant ended, in true time.
     over: dict[tuple[str, int], float] = field(default_factory=dict)
     nodes: dict[int, _Node] = field(default_factory=dict)
 
@@ -96,30 +145,35 @@ class Invariants:
         incarnation: int,
         replica: Replica,
         instructions: Sequence[ReplicaInstruction],
-        led: int | None,
+        now: float,
     ) -> None:
-        """A server took one step; ``led``: the term in which it was the leader before it."""
+        """A server has taken one step, and what it wrote is durable."""
         node = self.nodes[server]
-        leads_on = replica.raft.role is Role.LEADER and replica.raft.term == led
         for instruction in instructions:
             match instruction:
-                case Persist():
-                    self._persisted(server, node, instruction, leads_on)
                 case Became(role=Role.LEADER, term=term):
-                    self._leads(server, incarnation, node, term)
+                    self._leads(server, incarnation, node, term, now)
+                    if any(election.queue for election in replica.table.elections.values()):
+                        self.seen[Sight.HEIR] += 1
                 case Became(role=Role.CANDIDATE, term=term):
                     self._voted(server, term, server)
+                    if self.stood.setdefault(term, server) != server:
+                        self.seen[Sight.SPLIT_VOTE] += 1
                 case Send(to=to, message=VoteReply(granted=True, pre=False, term=term)):
                     self._voted(server, term, to)
         commit = replica.raft.commit
         if commit != node.commit:
             self._committed(server, node, replica, commit)
 
-    def _persisted(self, server: int, node: _Node, persist: Persist, leads_on: bool) -> None:
+    def persisted(self, server: int, persist: Persist, *, leads_on: bool) -> None:
+        """A write is durable; ``leads_on``: of a leader, which it was before this step too."""
+        node = self.nodes[server]
         first = persist.first
         if first is not None:
-            if leads_on and first <= node.last():
-                raise Violation("leader append-only", f"server {server} replaced entry {first}")
+            if first <= node.last():
+                self.seen[Sight.CONFLICT] += 1
+                if leads_on:
+                    raise Violation("leader append-only", f"server {server} replaced entry {first}")
             if first <= node.commit:
                 raise Violation(
                     "committed entries stay", f"server {server} replaced committed entry {first}"
@@ -144,15 +198,25 @@ class Invariants:
         assert snapshot is not None
         node.terms = node.terms[max(0, snapshot.index - node.base) :]
         node.base, node.base_term = snapshot.index, snapshot.term
+        if self.tables.setdefault(snapshot.index, snapshot.state) != snapshot.state:
+            raise Violation("state machine safety", f"two tables after {snapshot.index} differ")
         if snapshot.index > node.applied:
             node.applied = snapshot.index
 
-    def _leads(self, server: int, incarnation: int, node: _Node, term: int) -> None:
+    def restored(self, server: int, state: bytes, table: LeaseTable) -> None:
+        """A server has made its table from a snapshot."""
+        if dump(table) != state:
+            raise Violation(
+                "state machine safety", f"server {server} has another table than its snapshot"
+            )
+
+    def _leads(self, server: int, incarnation: int, node: _Node, term: int, now: float) -> None:
         holder = self.leaders.setdefault(term, (server, incarnation))
         if holder != (server, incarnation):
             raise Violation(
                 "election safety", f"servers {holder[0]} and {server} both lead in term {term}"
             )
+        self.accessions.append((term, now))
         for committed_in, index, entry_term in reversed(self.commits):
             if committed_in < term:
                 if index > node.base and node.term_at(index) != entry_term:
@@ -180,6 +244,52 @@ class Invariants:
             raise Violation("commit within the log", f"server {server} committed {commit}")
         if replica.raft.role is Role.LEADER:
             self.commits.append((replica.raft.term, commit, term))
+            self.committed = max(self.committed, commit)
+            self._no_successor_without(commit, term)
+
+    def _no_successor_without(self, index: int, term: int) -> None:
+        ends = [node.end() for node in self.nodes.values()]
+        for server, node in self.nodes.items():
+            if index > node.base and node.term_at(index) != term:
+                end = node.end()
+                if sum(other <= end for other in ends) >= self.majority:
+                    raise Violation(
+                        "no successor without it",
+                        f"entry {index} of term {term} was committed, and server {server} "
+                        "could be elected without it",
+                    )
+
+    def asked(self, client: str, request: Request, now: float) -> None:
+        """A client sends a request, perhaps again."""
+        if not isinstance(request.ask, Submit):
+            question = request.ask, now, self.committed
+            self.questions.setdefault((client, request.id), question)
+
+    def told(self, server: int, replica: Replica, tell: Tell) -> None:
+        """A server answers."""
+        match tell.message:
+            case Answer(id=number, reply=Renewed() | CheckpointSeen() | ElectionSeen() as reply):
+                ask, sent, committed = self.questions[tell.client, number]
+            case _:
+                return
+        raft_term = replica.raft.term
+        if isinstance(ask, Renew) and isinstance(reply, Renewed) and reply.standing is not None:
+            self.renewals[ask.session] = raft_term, replica.raft.log.last_index
+        for term, elected in reversed(self.accessions):
+            if term <= raft_term:
+                break
+            if elected < sent:
+                raise Violation(
+                    "answered in office",
+                    f"server {server} answered in term {raft_term} what was sent at {sent:.3f} s; "
+                    f"the leader of term {term} was elected at {elected:.3f} s",
+                )
+        if replica.applied < committed:
+            raise Violation(
+                "answered in office",
+                f"server {server} answered from entry {replica.applied}; "
+                f"{committed} had been committed when the question was sent",
+            )
 
     def applied(
         self, server: int, index: int, command: Command, effect: Effect, now: float
@@ -199,15 +309,59 @@ class Invariants:
                 )
             return
         self.effects[index] = command, effect
+        ended = effect.ended
+        if ended is not None:
+            if isinstance(command, Expire) and ended in self.renewals:
+                self._not_on_its_way_out(node, index, ended)
+            if ended in self.grants:
+                self._grant_ended(command, *self.grants.pop(ended), now)
+        if isinstance(command, Enter | Leave | Save | Close):
+            name = command.session, command.seq
+            if name in self.acted:
+                self.seen[Sight.ONCE] += 1
+            elif isinstance(command, Save) and isinstance(effect.result, Done):
+                self._fenced(command)
+            self.acted.add(name)
         if effect.granted is not None:
             election, token = effect.granted.election, effect.granted.token
             if token <= self.tokens.get(election, 0):
                 raise Violation("tokens grow", f"{election}: {self.tokens[election]}, then {token}")
             if election in self.tokens:
-                self.over[election, self.tokens[election]] = now
+                self.over.setdefault((election, self.tokens[election]), now)
             self.tokens[election] = token
-        if isinstance(command, Evict) and command.force:
+            self.grants[effect.granted.session] = election, token
+        if isinstance(command, Evict) and command.force and isinstance(effect.result, Done):
+            self.seen[Sight.FORCED] += 1
             self.forced.add((command.election, command.token))
+
+    def _fenced(self, save: Save) -> None:
+        election, token = self.grants.get(save.session, ("", 0))
+        leads = token == save.token == self.tokens.get(election)
+        if not leads or (election, token) in self.forced:
+            raise Violation("fenced", f"{save} was written, but does not lead any more")
+
+    def _not_on_its_way_out(self, node: _Node, index: int, session: int) -> None:
+        confirmed_in, last = self.renewals[session]
+        term = node.term_at(index)
+        # Of a later term it is another entry than the one that was there.
+        if index <= last and term is not None and term <= confirmed_in:
+            raise Violation(
+                "renewed on its way out",
+                f"session {session} was renewed in term {confirmed_in}, when entry {index} of "
+                f"term {term}, which ends it, was in the log",
+            )
+
+    def _grant_ended(self, command: Command, election: str, token: int, now: float) -> None:
+        self.over.setdefault((election, token), now)
+        if isinstance(command, Expire) and (election, token) not in self.forced:
+            self.seen[Sight.EXPIRY] += 1
+            for belief in self.beliefs.get(election, ()):
+                if belief.token == token and belief.until > now:
+                    raise Violation(
+                        "ended too soon",
+                        f"{election}: token {token} expired at {now:.3f} s, "
+                        f"but {belief.client} counts on it until {belief.until:.3f} s",
+                    )
 
     # Clients -------------------------------------------------------------------------------------
 
@@ -216,14 +370,15 @@ class Invariants:
     ) -> None:
         """A client begins to lead; it counts from ``since`` to ``until``, in true time."""
         earlier = self.led_under.get(election, 0)
-        if token <= earlier:
+        # Who is evicted by force before it has heard of its grant may still begin, late.
+        if token <= earlier and (election, token) not in self.forced:
             raise Violation(
                 "tokens grow", f"{client} leads {election} under {token} after {earlier}"
             )
-        self.led_under[election] = token
+        self.led_under[election] = max(token, earlier)
         self.leaderships += 1
         self.beliefs.setdefault(election, []).append(_Belief(client, token, until))
-        self._not_over(election, token, since)
+        self._not_over(election, token, since, until)
         self._one_holder(election, now)
 
     def extended(self, client: str, election: str, since: float, until: float, now: float) -> None:
@@ -231,7 +386,7 @@ class Invariants:
         for belief in self.beliefs.get(election, ()):
             if belief.client == client:
                 belief.until = until
-                self._not_over(election, belief.token, since)
+                self._not_over(election, belief.token, since, until)
         self._one_holder(election, now)
 
     def ended(self, client: str, election: str) -> None:
@@ -239,13 +394,14 @@ class Invariants:
         beliefs = self.beliefs.get(election, [])
         beliefs[:] = [belief for belief in beliefs if belief.client != client]
 
-    def _not_over(self, election: str, token: int, since: float) -> None:
+    def _not_over(self, election: str, token: int, since: float, until: float) -> None:
         over = self.over.get((election, token), float("inf"))
-        if since > over:
+        # Who is evicted by force may go on for as long as it counted before.
+        if (since if (election, token) in self.forced else until) > over:
             raise Violation(
                 "renewed after its end",
-                f"{election}: token {token} was passed on at {over:.3f} s, "
-                f"and a renewal sent at {since:.3f} s was confirmed",
+                f"{election}: token {token} ended at {over:.3f} s, "
+                f"and a renewal sent at {since:.3f} s counts until {until:.3f} s",
             )
 
     def _one_holder(self, election: str, now: float) -> None:

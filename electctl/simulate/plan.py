@@ -10,34 +10,18 @@ import random
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from electctl.lease import Timing
 from electctl.raft.steps import Settings
+from electctl.simulate.weather import WEATHERS, FaultKind, Weather
 
-FaultKind = Literal[
-    "crash",
-    "crash-in-sync",
-    "crash-after-vote",
-    "pause",
-    "late-ticks",
-    "wedge",
-    "isolate",
-    "deaf",
-    "mute",
-    "one-way",
-    "split",
-    "loss",
-    "slow-network",
-    "slow-disk",
-    "client-crash",
-    "client-pause",
-    "client-isolate",
-]
-FAULTS: tuple[FaultKind, ...] = get_args(FaultKind)
-ActionKind = Literal["save", "look", "open", "release", "evict", "evict-force"]
+ActionKind = Literal["save", "look", "open", "release", "leave", "evict", "evict-force"]
 ACTIONS: tuple[ActionKind, ...] = get_args(ActionKind)
 
 #: Seconds of a run, and of its end in which nothing is broken any more.
 LENGTH = 60.0
 QUIET = 16.0
+#: Clocks run between these rates, so within 1 % of each other.
+SLOWEST, FASTEST = 0.9952, 1.0048
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,63 +52,84 @@ class Plan:
     """One run. Times in seconds; the clocks' rates are per server and per client."""
 
     seed: int
+    weather: str
     servers: int
     clients: int
     elections: int
     ttl: float
     server_rates: tuple[float, ...]
     client_rates: tuple[float, ...]
-    #: Mean delay of a message, and the chances that one is lost, doubled, much delayed.
+    #: For each client how much longer a message takes to it, and from it.
+    client_lags: tuple[tuple[float, float], ...]
+    #: As in :class:`~electctl.simulate.weather.Weather`.
     delay: float
     loss: float
     double: float
     straggle: float
+    echo: float
+    latest: float
     #: Seconds a sync takes at most in good weather.
     sync: float
     settings: Settings
     compact_after: int
+    #: Who shall stop leading takes its time.
+    stubborn: bool
     faults: tuple[Fault, ...]
     actions: tuple[Action, ...]
 
 
-def make_plan(seed: int) -> Plan:
-    """The plan of that seed.
-
-    Each seed allows only some kinds of faults, so that seeds differ (Groce et al., "Swarm
-    Testing", ISSTA 2012).
-    """
+def make_plan(seed: int, weather: str | None = None) -> Plan:
+    """The plan of that seed, in that weather; None: in one that the seed draws."""
     draw = random.Random(seed)
-    servers = draw.choice((1, 3, 3, 3, 3, 3, 5, 5))
+    drawn = draw.choice(list(WEATHERS))
+    name = drawn if weather is None else weather
+    sky = WEATHERS[name]
+    servers = draw.choice(sky.servers)
     clients = draw.choice((2, 3, 3))
-    election_ticks = draw.choice((4, 6, 10))
+    ttl = draw.choice(sky.ttls)
+    distance = draw.choice(sky.distances) * Timing.plan(ttl).request_timeout
     return Plan(
         seed=seed,
+        weather=name,
         servers=servers,
         clients=clients,
         elections=draw.choice((1, 1, 2)),
-        ttl=draw.choice((1.5, 2.0, 3.0)),
-        server_rates=tuple(draw.uniform(0.9955, 1.0045) for _ in range(servers)),
-        client_rates=tuple(draw.uniform(0.9955, 1.0045) for _ in range(clients)),
-        delay=draw.choice((0.002, 0.01, 0.03, 0.06)),
-        loss=draw.choice((0.0, 0.0, 0.01, 0.05)),
-        double=draw.choice((0.0, 0.01, 0.05, 0.2)),
-        straggle=draw.choice((0.0, 0.005, 0.03, 0.1)),
+        ttl=ttl,
+        server_rates=tuple(_rate(draw) for _ in range(servers)),
+        client_rates=tuple(_rate(draw) for _ in range(clients)),
+        client_lags=tuple(_parts(draw, distance) for _ in range(clients)),
+        delay=draw.choice(sky.delays),
+        loss=draw.choice(sky.losses),
+        double=draw.choice(sky.doubles),
+        straggle=draw.choice(sky.straggles),
+        echo=draw.choice(sky.echoes),
+        latest=draw.choice(sky.latest),
         sync=draw.choice((0.001, 0.005, 0.03)),
         settings=Settings(
             heartbeat_ticks=draw.choice((1, 2)),
-            election_ticks=election_ticks,
-            batch=draw.choice((1, 2, 8)),
+            election_ticks=draw.choice(sky.election_ticks),
+            batch=draw.choice(sky.batches),
             window=draw.choice((8, 32)),
         ),
         compact_after=draw.choice((8, 40, 1000)),
-        faults=_faults(draw),
+        stubborn=draw.random() < 0.5,
+        faults=_faults(draw, sky),
         actions=_actions(draw),
     )
 
 
-def _faults(draw: random.Random) -> tuple[Fault, ...]:
-    kinds = draw.sample(FAULTS, draw.randint(2, 6))
-    lengths = draw.choice(((0.1, 0.3), (0.3, 1.0, 2.0), (0.2, 1.0, 4.0, 7.0)))
+def _rate(draw: random.Random) -> float:
+    return draw.choice((SLOWEST, draw.uniform(SLOWEST, FASTEST), FASTEST))
+
+
+def _parts(draw: random.Random, whole: float) -> tuple[float, float]:
+    part = whole * draw.random()
+    return part, whole - part
+
+
+def _faults(draw: random.Random, weather: Weather) -> tuple[Fault, ...]:
+    kinds = draw.sample(weather.kinds, draw.randint(weather.few, weather.many))
+    lengths = draw.choice(weather.lengths)
     last = LENGTH - QUIET
     found = []
     at = 2.0
@@ -133,13 +138,25 @@ def _faults(draw: random.Random) -> tuple[Fault, ...]:
         duration = min(draw.choice(lengths) * draw.uniform(0.5, 1.5), last - at)
         kind = draw.choice(kinds)
         found.append(Fault(at, kind, duration, draw.randrange(2**16), draw.random() < 0.6))
-        at += draw.expovariate(draw.choice((0.15, 0.5, 3.0)))
+        if draw.random() < weather.relay:
+            at += duration * draw.uniform(0.7, 1.1)
+        else:
+            at += draw.expovariate(draw.choice(weather.rates))
     return tuple(found)
 
 
 def _actions(draw: random.Random) -> tuple[Action, ...]:
     found = []
-    weights = draw.choice(((8, 8, 4, 1, 1, 0), (8, 8, 4, 2, 0, 1), (10, 10, 2, 0, 0, 0)))
+    weights = draw.choice(
+        (
+            (8, 8, 4, 1, 0, 1, 0),
+            (8, 8, 4, 2, 1, 0, 1),
+            (8, 8, 4, 0, 3, 0, 0),
+            (10, 10, 2, 0, 0, 0, 0),
+            (4, 4, 20, 1, 1, 0, 0),
+            (10, 8, 2, 0, 0, 2, 3),
+        )
+    )
     for _ in range(draw.choice((60, 120, 200))):
         kind = draw.choices(ACTIONS, weights)[0]
         found.append(Action(draw.uniform(1.0, LENGTH - 2), kind, draw.randrange(2**16)))

@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from electctl.raft.client import Client
-from electctl.raft.errors import Unsound
+from electctl.raft.errors import StoreDamaged, Unsound
 from electctl.simulate.invariants import Violation
 from electctl.simulate.linearizability import Operation, linearizable
 from electctl.simulate.plan import LENGTH, QUIET, Plan, make_plan
 from electctl.simulate.server import Parts
+from electctl.simulate.sights import Sight
 from electctl.simulate.world import World
 
 
@@ -35,6 +36,7 @@ class Outcome:
     steps: int
     seconds: float
     elected: int
+    seen: dict[Sight, int]
     saves: int
     reads: int
     invariant: str | None = None
@@ -52,14 +54,15 @@ def run(plan: Plan, subject: Subject = SOUND, *, traced: bool = False) -> Outcom
         _linearizable(world)
     except Violation as violation:
         found = violation
-    except Unsound as unsound:
-        found = Violation("a node gave up", unsound.message)
+    except (Unsound, StoreDamaged) as error:
+        found = Violation("a node gave up", error.message)
     history = _history(world)
     return Outcome(
         plan,
         world.steps,
         world.now,
         elected=world.invariants.leaderships,
+        seen=dict(world.invariants.seen),
         saves=sum(o.kind == "write" for operations in history.values() for o in operations),
         reads=sum(o.kind == "read" for operations in history.values() for o in operations),
         invariant=None if found is None else found.name,
@@ -68,9 +71,9 @@ def run(plan: Plan, subject: Subject = SOUND, *, traced: bool = False) -> Outcom
     )
 
 
-def run_seed(seed: int, subject: Subject = SOUND) -> Outcome:
-    """The run of that seed."""
-    return run(make_plan(seed), subject)
+def run_seed(seed: int, subject: Subject = SOUND, weather: str | None = None) -> Outcome:
+    """The run of that seed, in that weather or in one that it draws."""
+    return run(make_plan(seed, weather), subject)
 
 
 def _progress(world: World) -> None:

@@ -9,21 +9,26 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from electctl.raft.commands import Command
 from electctl.raft.core import Raft
 from electctl.raft.leases import Effect, LeaseTable
-from electctl.raft.messages import Message, Persist, VoteReply
+from electctl.raft.messages import Append, Install, Message, Persist, VoteReply
 from electctl.raft.replica import Replica, ReplicaEvent, ReplicaInstruction, Tell
 from electctl.raft.requests import Answer, Notice, Request
 from electctl.raft.snapshots import fill
 from electctl.raft.steps import Became, Role, Send, Settings, Tick
 from electctl.simulate.disk import Disk
 from electctl.simulate.invariants import Invariants
+from electctl.simulate.sights import Sight
 
 TICK = 0.1
 SLOW_SYNC = 40.0
+
+#: Where a trap may spring: in the middle of a sync; when it has become the leader, before anybody
+#: hears of it; after the step in which it voted, or sent entries out.
+Moment = Literal["sync", "lead", "vote", "append"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +84,8 @@ class Server:
         self.slow = 0
         #: No ticks come; they may be late.
         self.ticks_late = 0
-        #: Called once, in the middle of the next sync, or right after the next vote is out.
-        self.in_sync: Callable[[], None] | None = None
-        self.after_vote: Callable[[], None] | None = None
+        #: Each is called once, when its moment comes.
+        self.traps: dict[Moment, Callable[[], None]] = {}
         self.replica: Replica
         self._voters = voters
         self._world = world
@@ -91,13 +95,15 @@ class Server:
         self._sync = sync
         self._settings = settings
         self._compact_after = compact_after
-        self._disk = parts.disk(draw)
+        self._seen = world.invariants.seen
+        self._disk = parts.disk(draw, self._seen)
         self._incarnation = 0
         self._pauses = 0
         self._syncing = False
+        self._judged = False
         self._after_pause: Callable[[], None] | None = None
         #: What the table did in this step; it counts once the step's writes are durable.
-        self._applied: list[tuple[int, Command, Effect]] = []
+        self._applied: deque[tuple[int, Command, Effect]] = deque()
         self._inbox: deque[ReplicaEvent] = deque()
         self.start()
 
@@ -138,6 +144,7 @@ class Server:
         table: LeaseTable = Watched()
         if state:
             self._parts.fill(table, state)
+            self._world.invariants.restored(self.number, state, table)
         return table
 
     def _random_ticks(self, below: int) -> int:
@@ -145,6 +152,7 @@ class Server:
 
     def crash(self) -> None:
         """All is gone but what the disk kept."""
+        self._seen[Sight.CRASH] += 1
         self.alive = False
         self._incarnation += 1
         self._syncing = False
@@ -155,6 +163,7 @@ class Server:
 
     def pause(self) -> None:
         """Stop in the middle of everything, as SIGSTOP does."""
+        self._seen[Sight.PAUSE] += 1
         self._pauses += 1
 
     def resume(self) -> None:
@@ -178,7 +187,9 @@ class Server:
 
         def ticked() -> None:
             if self._incarnation == incarnation:
-                if not self.ticks_late:
+                if self.ticks_late:
+                    self._seen[Sight.LATE_TICK] += 1
+                else:
                     self.deliver(event)
                 world.after(tick, ticked)
 
@@ -186,46 +197,82 @@ class Server:
 
     def _step(self, event: ReplicaEvent) -> None:
         self.steps += 1
+        self._judged = False
         replica = self.replica
         led = replica.raft.term if replica.raft.role is Role.LEADER else None
         instructions = replica.handle(event)
         if instructions or self._applied:
-            self._carry_out(instructions, 0, led)
+            if "lead" in self.traps and led is None and replica.raft.role is Role.LEADER:
+                self.traps.pop("lead")()
+            if self.alive:
+                self._carry_out(instructions, 0, led)
 
     def _carry_out(
         self, instructions: Sequence[ReplicaInstruction], done: int, led: int | None
     ) -> None:
+        if not self._judged and not self._hangs_on(instructions[done:]):
+            self._judged = True
+            self._judge(instructions)
         for place in range(done, len(instructions)):
             match instructions[place]:
                 case Send(to=to, message=message):
                     self._world.send(self.name, str(to), message)
-                case Tell(client=client, message=message):
+                    if isinstance(message, Install):
+                        self._seen[Sight.SNAPSHOT] += 1
+                case Tell(client=client, message=message) as tell:
+                    self._world.invariants.told(self.number, self.replica, tell)
                     self._world.send(self.name, client, message)
                 case Became(role=role, term=term):
                     self._world.log(f"server {self.name} is {role.value} in term {term}")
                 case Persist() as persist:
-                    self._write(persist, self._synced(instructions, place + 1, led))
+                    self._write(persist, self._synced(instructions, place, led))
                     return
-        # What a crash before this would have undone has never been the case.
-        invariants = self._world.invariants
-        for index, command, effect in self._applied:
-            invariants.applied(self.number, index, command, effect, self._world.now)
-        self._applied.clear()
-        invariants.stepped(self.number, self._incarnation, self.replica, instructions, led)
+        if self.traps:
+            self._spring(instructions)
+
+    def _hangs_on(self, left: Sequence[ReplicaInstruction]) -> bool:
+        """Whether a crash now would undo any of the step: then that has never been the case.
+
+        The snapshot that is made of what has just been applied undoes nothing.
+        """
+        return any(
+            isinstance(item, Persist) and (item.snapshot is None or not self._applied)
+            for item in left
+        )
+
+    def _judge(self, instructions: Sequence[ReplicaInstruction]) -> None:
+        self._tell_applied(self.replica.applied)
+        self._world.invariants.stepped(
+            self.number, self._incarnation, self.replica, instructions, self._world.now
+        )
+
+    def _tell_applied(self, last: int) -> None:
+        invariants, now = self._world.invariants, self._world.now
+        while self._applied and self._applied[0][0] <= last:
+            invariants.applied(self.number, *self._applied.popleft(), now)
+
+    def _spring(self, instructions: Sequence[ReplicaInstruction]) -> None:
+        if "vote" in self.traps and any(map(_votes, instructions)):
+            self.traps.pop("vote")()
+        elif "append" in self.traps and any(map(_appends, instructions)):
+            self.traps.pop("append")()
 
     def _write(self, persist: Persist, then: Callable[[], None]) -> None:
         self._disk.begin(persist)
         self._syncing = True
         delay = self._sync * self._draw.random() * (SLOW_SYNC if self.slow else 1.0)
-        if self.in_sync is not None:
-            trap, self.in_sync = self.in_sync, None
-            self._world.after(delay / 2, trap)
+        if self.slow:
+            self._seen[Sight.SLOW_SYNC] += 1
+        if "sync" in self.traps:
+            self._world.after(delay / 2, self.traps.pop("sync"))
         self._world.after(delay, then)
 
     def _synced(
-        self, instructions: Sequence[ReplicaInstruction], done: int, led: int | None
+        self, instructions: Sequence[ReplicaInstruction], place: int, led: int | None
     ) -> Callable[[], None]:
         incarnation = self._incarnation
+        persist = instructions[place]
+        assert isinstance(persist, Persist)
 
         def synced() -> None:
             if self._incarnation != incarnation:
@@ -235,11 +282,12 @@ class Server:
                 return
             self._disk.sync()
             self._syncing = False
-            self._carry_out(instructions, done, led)
-            voted = any(_is_vote(item) for item in instructions)
-            if voted and self.after_vote is not None and not self._syncing:
-                trap, self.after_vote = self.after_vote, None
-                trap()
+            raft = self.replica.raft
+            if persist.snapshot is not None:
+                self._tell_applied(persist.snapshot.index)
+            leads_on = raft.role is Role.LEADER and raft.term == led
+            self._world.invariants.persisted(self.number, persist, leads_on=leads_on)
+            self._carry_out(instructions, place + 1, led)
             self._catch_up()
 
         return synced
@@ -249,9 +297,17 @@ class Server:
             self._step(self._inbox.popleft())
 
 
-def _is_vote(instruction: ReplicaInstruction) -> bool:
+def _votes(instruction: ReplicaInstruction) -> bool:
     match instruction:
-        case Send(message=VoteReply(granted=True, pre=False)):
+        case Send(message=VoteReply(granted=True, pre=False)) | Became(role=Role.CANDIDATE):
             return True
+        case _:
+            return False
+
+
+def _appends(instruction: ReplicaInstruction) -> bool:
+    match instruction:
+        case Send(message=Append(entries=entries)):
+            return bool(entries)
         case _:
             return False

@@ -19,7 +19,7 @@ from electctl.simulate.actor import Candidate, Reader
 from electctl.simulate.invariants import Invariants, Violation
 from electctl.simulate.network import Letter, Network
 from electctl.simulate.plan import LENGTH, QUIET, Action, Fault, Plan
-from electctl.simulate.server import Parts, Server
+from electctl.simulate.server import Moment, Parts, Server
 
 #: Some five times as many as any run needs: more is messages that beget messages.
 MOST_EVENTS = 200_000
@@ -33,7 +33,7 @@ class World:
     ) -> None:
         self.now = 0.0
         self.plan = plan
-        self.invariants = Invariants()
+        self.invariants = Invariants(majority=plan.servers // 2 + 1)
         self.trace: list[str] | None = [] if traced else None
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -45,6 +45,9 @@ class World:
             loss=plan.loss,
             double=plan.double,
             straggle=plan.straggle,
+            latest=plan.latest,
+            echo=plan.echo,
+            seen=self.invariants.seen,
         )
         numbers = tuple(range(1, plan.servers + 1))
         self.servers = {
@@ -72,10 +75,17 @@ class World:
                 self,
                 client,
                 draw,
+                stubborn=plan.stubborn,
             )
             for number, rate in enumerate(plan.client_rates)
         }
         self.reader = Reader(numbers, self)
+        self._server_names = list(map(str, numbers))
+        self._client_names = [*self.candidates, self.reader.address]
+        for name, lags in zip(self.candidates, plan.client_lags, strict=True):
+            for way, seconds in enumerate(lags):
+                for link in self._links_of(name, self._server_names, way) if seconds else ():
+                    self.network.lag(*link, seconds)
         for fault in plan.faults:
             self.after(fault.at, lambda fault=fault: self._break(fault))  # type: ignore[misc]
         for action in plan.actions:
@@ -144,6 +154,9 @@ class World:
                 for candidate in self.candidates.values():
                     if candidate.election == election:
                         candidate.release()
+            case "leave":
+                candidates = list(self.candidates.values())
+                candidates[action.pick % len(candidates)].leave()
             case "look":
                 self.reader.look(election)
             case "open":
@@ -158,14 +171,18 @@ class World:
     def _broken(self, fault: Fault) -> Callable[[], None]:
         """Break it; how to heal it."""
         match fault.kind:
-            case "client-crash" | "client-pause" | "client-isolate":
+            case "client-crash" | "client-pause" | "client-isolate" | "client-lag":
                 candidate = self._victim_client(fault)
                 self.log(f"{fault.kind} {candidate.address} for {fault.duration:.2f} s")
                 if fault.kind == "client-pause":
                     candidate.pause()
                     return candidate.resume
                 if fault.kind == "client-isolate":
-                    return self._cut_off(candidate)
+                    return self._block(self._links_of(candidate.name, self._server_names, 2))
+                if fault.kind == "client-lag":
+                    return self._lag(
+                        self._links_of(candidate.name, self._server_names, fault.pick % 3), fault
+                    )
                 candidate.crash()
                 return candidate.restart
             case "loss":
@@ -174,18 +191,26 @@ class World:
                 return self._weather(fault, loss=0.0, slow=1)
             case "isolate" | "deaf" | "mute" | "one-way" | "split":
                 return self._cut(fault)
+            case "stall":
+                return self._stall(fault)
         server = self._victim(fault)
         self.log(f"{fault.kind} of server {server.name} for {fault.duration:.2f} s")
         match fault.kind:
             case "crash":
                 return self._crash(server)
             case "crash-in-sync":
-                self._trap(server, fault)
+                self._trap(server, "sync", fault)
                 return lambda: None
-            case "crash-after-vote":
-                for voter in self.servers.values():
-                    self._trap(voter, fault)
+            case "crash-after-append":
+                self._trap(server, "append", fault)
                 return lambda: None
+            case "crash-after-vote" | "crash-when-leading" | "cut-when-leading":
+                for each in self.servers.values():
+                    self._trap(each, "vote" if fault.kind == "crash-after-vote" else "lead", fault)
+                return lambda: None
+            case "lag":
+                others = [name for name in self._server_names if name != server.name]
+                return self._lag(self._links_of(server.name, others, fault.pick % 3), fault)
             case "late-ticks":
                 return self._late_ticks(server)
             case "wedge":
@@ -233,19 +258,35 @@ class World:
 
         return restart
 
-    def _trap(self, server: Server, fault: Fault) -> None:
-        """Crash when the server next syncs, or has voted, which may be later than the fault."""
+    def _stall(self, fault: Fault) -> Callable[[], None]:
+        """Nobody runs, as when the machine below them all hangs; then all notice at once."""
+        self.log(f"stall of all servers for {fault.duration:.2f} s")
+        for server in self.servers.values():
+            server.pause()
+
+        def heal() -> None:
+            for server in self.servers.values():
+                server.resume()
+
+        return heal
+
+    def _trap(self, server: Server, moment: Moment, fault: Fault) -> None:
+        """Wait for the moment, which may be later than the fault."""
 
         def snap() -> None:
-            self.log(f"server {server.name} crashes: {fault.kind}")
-            if self.now < LENGTH - QUIET:
+            left = LENGTH - QUIET - self.now
+            if left <= 0:
+                return
+            self.log(f"server {server.name}: {fault.kind}")
+            if fault.kind == "cut-when-leading":
+                others = self._server_names + self._client_names * (fault.pick & 1)
+                heal = self._block(self._links_of(server.name, others, 2))
+                self.after(min(fault.duration, left), heal)
+            else:
                 # Back soon: what it forgot matters while the others still remember.
                 self.after(min(fault.duration, 0.5) / 10, self._crash(server))
 
-        if fault.kind == "crash-in-sync":
-            server.in_sync = snap
-        else:
-            server.after_vote = snap
+        server.traps[moment] = snap
 
     def _late_ticks(self, server: Server) -> Callable[[], None]:
         server.ticks_late += 1
@@ -257,8 +298,8 @@ class World:
 
     def _wedge(self, server: Server, pick: int) -> Callable[[], None]:
         """Cut off with some clients, and late in noticing."""
-        here, there = [server.name], [s.name for s in self.servers.values() if s is not server]
-        for place, client in enumerate([*self.candidates, self.reader.address]):
+        here, there = [server.name], [name for name in self._server_names if name != server.name]
+        for place, client in enumerate(self._client_names):
             (there if pick >> place & 1 else here).append(client)
         links = [link for a in here for b in there for link in ((a, b), (b, a))]
         tick, unblock = self._late_ticks(server), self._block(links)
@@ -268,14 +309,6 @@ class World:
             unblock()
 
         return heal
-
-    def _cut_off(self, candidate: Candidate) -> Callable[[], None]:
-        links = [
-            link
-            for server in self.servers.values()
-            for link in ((candidate.name, server.name), (server.name, candidate.name))
-        ]
-        return self._block(links)
 
     def _slow_disk(self, server: Server) -> Callable[[], None]:
         server.slow += 1
@@ -303,24 +336,39 @@ class World:
 
         return heal
 
+    def _lag(self, links: list[tuple[str, str]], fault: Fault) -> Callable[[], None]:
+        seconds = (0.2, 0.4, 0.7, 2.0)[fault.pick >> 4 & 3]
+        self.log(f"{seconds} s longer: " + " ".join(f"{a}>{b}" for a, b in links))
+        for sender, receiver in links:
+            self.network.lag(sender, receiver, seconds)
+
+        def heal() -> None:
+            for sender, receiver in links:
+                self.network.lag(sender, receiver, -seconds)
+
+        return heal
+
+    def _links_of(self, name: str, others: list[str], way: int) -> list[tuple[str, str]]:
+        """The links in one direction (0: to it, 1: from it) or both (2)."""
+        inward = [(other, name) for other in others if other != name]
+        outward = [(name, other) for other in others if other != name]
+        return (inward, outward, inward + outward)[way]
+
     def _links(self, fault: Fault) -> list[tuple[str, str]]:
-        names = [server.name for server in self.servers.values()]
-        clients = [*self.candidates, self.reader.address]
         if fault.kind == "split":
-            machines = names + clients
+            machines = self._server_names + self._client_names
             side = {machine: fault.pick >> place & 1 for place, machine in enumerate(machines)}
             return [(a, b) for a in machines for b in machines if side[a] != side[b]]
         victim = self._victim(fault).name
         # Half of the faults leave clients on both sides of the cut.
-        others = [name for name in names + clients * (fault.pick & 1) if name != victim]
-        inward = [(other, victim) for other in others]
-        outward = [(victim, other) for other in others]
+        others = self._server_names + self._client_names * (fault.pick & 1)
         match fault.kind:
             case "deaf":
-                return inward
+                return self._links_of(victim, others, 0)
             case "mute":
-                return outward
+                return self._links_of(victim, others, 1)
             case "one-way":
-                return (inward + outward)[fault.pick % (2 * len(others) or 1) :][:1]
+                links = self._links_of(victim, others, 2)
+                return links[fault.pick % (len(links) or 1) :][:1]
             case _:
-                return inward + outward
+                return self._links_of(victim, others, 2)
