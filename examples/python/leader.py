@@ -1,10 +1,12 @@
 """A leader in twenty lines of Python: it counts while it leads, and resumes from the checkpoint.
 
-Run it in two terminals, with ELECTCTL_BACKEND set to a URL; Ctrl-C gives the leadership back.
-
-Does not protect from what your own process does after its lease: no guardian kills it, as under
-`electctl campaign`. Ask remaining() before each step, keep steps shorter than what you ask for, and
-give leadership.token to whatever you write to (../postgresql).
+Shows    electctl.connect, campaign, remaining, the guarded checkpoint, and what can go wrong.
+Run      ELECTCTL_BACKEND=redis://127.0.0.1:6379/0 python3 leader.py      in two terminals; Ctrl-C
+         gives the leadership back.
+Does not protect from
+         what your process does after its lease: no guardian kills it, as one does under `electctl
+         campaign`. Ask remaining() before each step, keep steps shorter than what you ask for, and
+         give leadership.token to whatever you write to (../postgresql).
 """
 
 import os
