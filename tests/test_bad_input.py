@@ -230,7 +230,38 @@ RECORDS = [
     Bad(("watch", "a", *WITH, "--record", "no/r"), 2, "cannot be written: No such", "right"),
 ]
 
-ALL = [*COMMAND_LINES, *URLS, *CONFIGS, *LABS, *RECORDS]
+#: Options of a node that could serve.
+NODE = ("raft", "serve", "--id", "1", "--listen", "127.0.0.1:1", "--data", "d")
+RAFT = [
+    Bad(("raft", "sreve"), 2, "no command 'sreve'", "did you mean serve?"),
+    Bad(("raft", "serve", "--data", "d"), 2, "missing option '--id'", "raft serve --help"),
+    Bad((*NODE[:4], "--data", "d"), 2, "nobody could connect", "--listen"),
+    Bad((*NODE, "--id", "x"), 2, "whole number", "raft serve --help"),
+    Bad((*NODE, "--id", "0"), 2, "'0' is not the number of a node", "from 1"),
+    Bad((*NODE, "--listen", "7400"), 2, "--listen: '7400' is not HOST:PORT", "127.0.0.1:7400"),
+    Bad((*NODE, "--listen", "::1:7400"), 2, "is not HOST:PORT", "127.0.0.1:7400"),
+    Bad((*NODE, "--listen", "\u0661:\u0661"), 2, "is not HOST:PORT", "127.0.0.1:7400"),
+    Bad((*NODE, "--peer", "h:7400"), 2, "'h:7400' is not N=HOST:PORT", "2=127.0.0.1:7400"),
+    Bad((*NODE, "--peer", "two=h:7400"), 2, "'two' is not the number of a node", "from 1"),
+    Bad((*NODE, "--peer", "2=h"), 2, "--peer: 'h' is not HOST:PORT", "127.0.0.1:7400"),
+    Bad((*NODE, "--peer", "1=h:1"), 2, "node 1 is this node", "others only"),
+    Bad((*NODE, "--peer", "2=h:1", "--peer", "2=h:2"), 2, "node 2 is named twice", "once"),
+    Bad((*NODE, "--peer", "2=h:1", "--peer", "3=h:1"), 2, "two nodes have one address", "own"),
+    Bad((*NODE, "--election-timeout", "1ms"), 2, "from 50ms to 1m", "500ms"),
+    Bad((*NODE, "--idle", "1m", "--peer", "2=h:1"), 2, "without peers", "leave one"),
+    Bad((*NODE, "--tls-ca", "ca.pem"), 2, "go together", "both"),
+    Bad((*NODE[:-1], "/dev/null"), 78, "/dev/null cannot be used", "directory of ours"),
+    Bad((*NODE[:-1], "/proc/no/d"), 78, "/proc/no/d cannot be used", "directory of ours"),
+    Bad((*NODE[:-1], "."), 78, "is not empty and holds no raft.db", "empty", {"my.txt": "x"}),
+    Bad((*NODE[:-1], "."), 78, "raft.db is damaged", "do not repair it", {"raft.db": "x" * 999}),
+    Bad((*NODE[:-1], "."), 78, "raft.db is empty", "restore all", {"raft.db": ""}),
+    Bad((*NODE[:4], "--data", "d", "--socket", "x" * 200), 78, "too long", "107 bytes"),
+    Bad(("raft", "status"), 2, "no backend is named", "ELECTCTL_BACKEND"),
+    Bad(("raft", "status", *WITH), 2, "redis:// is not a cluster of electctl raft", "raft://"),
+    Bad(("raft", "status", "--node", "h"), 2, "--node: 'h' is not HOST:PORT", "127.0.0.1:7400"),
+]
+
+ALL = [*COMMAND_LINES, *URLS, *CONFIGS, *LABS, *RECORDS, *RAFT]
 
 
 def test_there_are_enough_of_them() -> None:

@@ -30,7 +30,7 @@ from electctl.raft.guests import Guests, Say
 from electctl.raft.messages import Persist, Stored
 from electctl.raft.peers import Peer, Stranger
 from electctl.raft.replica import Replica, ReplicaEvent, Tell
-from electctl.raft.sqlite import SqliteStorage
+from electctl.raft.sqlite import CANNOT_BE_REPAIRED, SqliteStorage
 from electctl.raft.steps import Became, Role, Send, Settings, Tick
 from electctl.raft.tls import Tls
 from electctl.raft.wire import NodeStatus, PeerHello, Welcome
@@ -336,7 +336,9 @@ def _revive(config: NodeConfig, stored: Stored, tick_ms: int) -> Replica:
         raft = Raft(config.number, frozenset(config.voters), stored, _SETTINGS, draw)
         return Replica(raft, tick_ms)
     except (Malformed, StoreDamaged) as error:
-        raise StoreDamaged(f"{config.data / STORE} is damaged: {error.message}") from None
+        raise StoreDamaged(
+            f"{config.data / STORE} is damaged: {error.message}", hint=CANNOT_BE_REPAIRED
+        ) from None
 
 
 def _local_socket(path: Path) -> socket.socket:

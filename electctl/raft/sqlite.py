@@ -53,6 +53,9 @@ class SqliteStorage(Storage):
         self._path = path
         if not path.exists():
             self._create(number, voters or {number})
+        elif not path.stat().st_size:
+            # SQLite would take it for a new database.
+            raise StoreDamaged(f"{path} is empty", hint=CANNOT_BE_REPAIRED)
         with self._explained():
             self._db = sqlite3.connect(path, timeout=0, isolation_level=None)
         self._number = number
@@ -136,12 +139,14 @@ class SqliteStorage(Storage):
             ((application,),) = db.execute("PRAGMA application_id").fetchall()
             db.execute("COMMIT")
             if (application, version) != (_APPLICATION, FORMAT):
-                raise StoreDamaged(f"{self._path} is not a store of format {FORMAT}", hint=_REPLACE)
+                raise StoreDamaged(
+                    f"{self._path} is not a store of format {FORMAT}", hint=CANNOT_BE_REPAIRED
+                )
             ((verdict, *_),) = db.execute("PRAGMA integrity_check(1)").fetchall()
             ((owner, name),) = db.execute("SELECT number, name FROM node").fetchall()
             known = {voter for (voter,) in db.execute("SELECT number FROM voter")}
         if verdict != "ok":
-            raise StoreDamaged(f"{self._path} is damaged: {verdict}", hint=_REPLACE)
+            raise StoreDamaged(f"{self._path} is damaged: {verdict}", hint=CANNOT_BE_REPAIRED)
         if owner != number:
             raise StoreDamaged(
                 f"{self._path} belongs to node {owner}, not to node {number}",
@@ -191,11 +196,13 @@ class SqliteStorage(Storage):
                 raise StoreDamaged(
                     f"{self._path} is in use by another process", hint="stop the other node first"
                 ) from None
-            raise StoreDamaged(f"{self._path}: {error}") from None
+            raise StoreDamaged(f"{self._path}: {error}", hint=_DISK) from None
         except (sqlite3.Error, Malformed, TypeError, ValueError, OverflowError) as error:
-            raise StoreDamaged(f"{self._path} is damaged: {error}", hint=_REPLACE) from None
+            raise StoreDamaged(
+                f"{self._path} is damaged: {error}", hint=CANNOT_BE_REPAIRED
+            ) from None
         except OSError as error:
-            raise StoreDamaged(f"{self._path}: {error.strerror}") from None
+            raise StoreDamaged(f"{self._path}: {error.strerror}", hint=_DISK) from None
 
 
 def _summed(row: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -216,4 +223,7 @@ def _listed(numbers: Collection[int]) -> str:
     return ", ".join(map(str, sorted(numbers)))
 
 
-_REPLACE = "do not repair it: a node that forgot its vote is unsafe; restore all nodes or none"
+_DISK = "is the disk full, or broken, or the directory another user's?"
+CANNOT_BE_REPAIRED = (
+    "do not repair it: a node that forgot its vote is unsafe; restore all nodes or none"
+)

@@ -150,7 +150,8 @@ def test_no_wrong_byte_is_believed(tmp_path: Path) -> None:
 def test_an_empty_file_is_not_a_new_store(tmp_path: Path) -> None:
     path = tmp_path / "raft.db"
     path.touch()
-    assert "not a store of format" in refusal(path)
+    assert "is empty" in refusal(path)
+    assert path.read_bytes() == b""
 
 
 def test_a_start_that_was_cut_short_left_nothing_behind(tmp_path: Path) -> None:
