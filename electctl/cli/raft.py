@@ -254,6 +254,8 @@ def _place(text: str) -> Address:
 
 
 def _of_backend(frame: Frame, tls: Tls | None) -> tuple[list[Address], Tls | None]:
+    from electctl import registry
+
     urls = frame.settings.backend_urls()
     found: list[Address] = []
     for url in urls:
@@ -261,13 +263,19 @@ def _of_backend(frame: Frame, tls: Tls | None) -> tuple[list[Address], Tls | Non
             raise UsageError(
                 f"{url.scheme}:// is not a cluster of electctl raft", hint="-b raft://HOST:PORT"
             )
+        url.check_options(registry.plugin(url.scheme).options)
         for host, port in url.hosts:
             if port is None:
                 raise UsageError(f"{url.masked()} names a host without a port", hint=_PEER_HINT)
             found.append((host, port))
-        if url.scheme == "rafts" and tls is None:
+        if url.scheme == "rafts":
             options = url.options
-            tls = _tls(options.get("ca"), options.get("cert"), options.get("key"))
+            tls = tls or _tls(options.get("ca"), options.get("cert"), options.get("key"))
+            if tls is None:
+                raise UsageError(
+                    "rafts:// needs certificates",
+                    hint="rafts://HOST:PORT?ca=FILE&cert=FILE&key=FILE",
+                )
     if not found:
         raise UsageError("the URL names no node", hint="-b raft://HOST:PORT,HOST:PORT")
     return found, tls
