@@ -122,7 +122,8 @@ class TestNotifier:
             # A program that gets the sentence as one argument, and appends it to a file.
             told = example.home / "told"
             tell = example.home / "tell.sh"
-            tell.write_text(f'#!/bin/sh\necho "$#: $1" >>{told}\n')
+            # The second message cannot be delivered.
+            tell.write_text(f'#!/bin/sh\necho "$#: $1" >>{told}; case $1 in *one*) exit 1; esac\n')
             tell.chmod(0o755)
             text = (example.home / "notify.py").read_text()
             (pipe,) = re.findall("^ +(electctl watch .*)$", text, re.MULTILINE)
@@ -139,6 +140,7 @@ class TestNotifier:
             example.ends(second, 0)
             wait_for(lambda: "nobody" in lines(told)[-1], what="vacant again")
             assert watching.poll() is None
+            assert example.said(watching) == "notify.py: not delivered: billing: one leads\n"
             leaders = [line.removeprefix("1: billing: ") for line in lines(told)]
             # Between the first, which ran out, and the second the watcher may have looked or not.
             assert [leader for leader in leaders if leader != "nobody leads"] == [

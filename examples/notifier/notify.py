@@ -7,8 +7,7 @@ Run      export ELECTCTL_BACKEND=redis://127.0.0.1:6379/0     (or: eval "$(elect
 Does not protect from
          anything: it tells what the store says, a little later. Nobody may begin or stop acting as
          the leader because of it. While the backend is out of reach changes are missed; only what
-         it is like afterwards is told. A notifier that fails ends `watch` too, at its next line:
-         let a supervisor start both again.
+         it is like afterwards is told. A message that NOTIFY fails to deliver is not repeated.
 """
 
 from __future__ import annotations
@@ -38,8 +37,9 @@ def sentence(event: dict[str, Any]) -> str | None:
 def main() -> None:
     notify = shlex.split(os.environ.get("NOTIFY", "echo"))
     for line in sys.stdin:
-        if text := sentence(json.loads(line)):
-            subprocess.run([*notify, text], check=True)
+        text = sentence(json.loads(line))
+        if text and subprocess.run([*notify, text]).returncode:
+            print(f"notify.py: not delivered: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":
