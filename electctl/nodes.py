@@ -102,7 +102,9 @@ class Reader:
         for key, child in self.pairs(node, what):
             if key not in known:
                 raise self.error(
-                    child, f"unknown key {key!r} in {what}", nearest(key.replace("-", "_"), known)
+                    key_node(node, key),
+                    f"unknown key {key!r} in {what}",
+                    nearest(key.replace("-", "_"), known),
                 )
             entries[key] = child
         return entries
@@ -129,6 +131,12 @@ def nearest(word: str, known: Sequence[str]) -> str:
     """A hint: the known name that is nearest, or all of them."""
     near = get_close_matches(word, known, 1)
     return f"did you mean {near[0]}?" if near else f"it knows {', '.join(sorted(known))}"
+
+
+def key_node(mapping: Node, key: str) -> Node:
+    """Where a key stands, which may be lines above its value."""
+    found: Node = next(node for node, _ in mapping.value if node.value == key)
+    return found
 
 
 def is_scalar(node: Node, *kinds: str) -> bool:

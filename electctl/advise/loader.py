@@ -385,10 +385,10 @@ class _Reader(nodes.Reader):
         pairs = self.pairs(node, what)
         if not pairs:
             raise self.error(node, f"{what} must not be empty", "docs/advise.md has the format")
-        for key, child in pairs:
+        for key, _ in pairs:
             if not _KEY.fullmatch(key):
                 raise self.error(
-                    child,
+                    nodes.key_node(node, key),
                     f"{key!r} in {what} is not a name",
                     "small letters, digits, - and _; a letter first",
                 )
