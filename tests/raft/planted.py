@@ -396,6 +396,8 @@ SHOWN_IN: dict[str, str] = {
     "read without (c)": "restless",
     "validity counted from receipt": "far clients",
     "release by one who does not hold": "far clients",
+    "late goodbye hits the next": "long memory",
     "session memory lost on restart": "crashy",
+    "retried command acts twice": "long memory",
     "checkpoint of a deposed leader": "mixed",
 }

@@ -126,6 +126,8 @@ class Stage:
                 return Submit(save)
             case "evict", election, token:
                 return Submit(Evict(election, int(token), False))
+            case "evict-force", election, token:
+                return Submit(Evict(election, int(token), True))
             case "renew", session:
                 return Renew(int(session))
             case "holder", election:
