@@ -7,17 +7,14 @@ Unreachable. Who may ask is decided by the mode of the lab's directory (0700).
 from __future__ import annotations
 
 import json
-import os
 import socket
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 from electctl import errors
 from electctl.errors import ElectctlError, Unreachable
 from electctl.lab.state import LabDir, as_object
+from electctl.unix_socket import connect, peer_pid, short_path
 
 #: Above what one look at all servers takes (electctl.lab.server.TRY_TIMEOUT).
 ANSWER_TIMEOUT = 6.0
@@ -25,22 +22,11 @@ _QUESTION_TIMEOUT = 5.0
 _LIMIT = 1 << 20
 
 
-@contextmanager
-def _short_path(lab: LabDir) -> Iterator[str]:
-    """A path of the socket that fits the 108 bytes of sockaddr_un, however deep the directory."""
-    fd = os.open(lab.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        short = Path(f"/proc/self/fd/{fd}")
-        yield str((short if short.exists() else lab.path) / "control")
-    finally:
-        os.close(fd)
-
-
 def listen(lab: LabDir) -> socket.socket:
     """The keeper's end."""
     listener = socket.socket(socket.AF_UNIX)
     (lab.path / "control").unlink(missing_ok=True)
-    with _short_path(lab) as path:
+    with short_path(lab.path / "control") as path:
         listener.bind(path)
     listener.listen(16)
     return listener
@@ -51,20 +37,17 @@ def ask(lab: LabDir, question: dict[str, Any]) -> dict[str, Any] | None:
 
     Raises Unreachable if it does not answer in time, and whatever error it answered with.
     """
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(ANSWER_TIMEOUT)
-        try:
-            with _short_path(lab) as path:
-                sock.connect(path)
+    try:
+        with connect(lab.path / "control", ANSWER_TIMEOUT) as sock:
             send(sock, question)
             answer = receive(sock)
-        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-            return None
-        except OSError as error:
-            raise Unreachable(
-                f"the keeper of lab {lab.name} does not answer",
-                hint=f"electctl lab down {lab.name} ends it all the same",
-            ) from error
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+        return None
+    except OSError as error:
+        raise Unreachable(
+            f"the keeper of lab {lab.name} does not answer",
+            hint=f"electctl lab down {lab.name} ends it all the same",
+        ) from error
     if not answer:
         return None  # it ended while we asked
     raise_error(answer)
@@ -73,20 +56,11 @@ def ask(lab: LabDir, question: dict[str, Any]) -> dict[str, Any] | None:
 
 def keeper_pid(lab: LabDir) -> int | None:
     """The process that listens, by the kernel's word (SO_PEERCRED, unix(7)); None if none does."""
-    if not hasattr(socket, "SO_PEERCRED"):
+    try:
+        with connect(lab.path / "control", _QUESTION_TIMEOUT) as sock:
+            return peer_pid(sock)
+    except OSError:
         return None
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(_QUESTION_TIMEOUT)
-        try:
-            with _short_path(lab) as path:
-                sock.connect(path)
-        except OSError:
-            return None
-        size = struct.calcsize("3i")
-        pid: int = struct.unpack(
-            "3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-        )[0]
-        return pid
 
 
 def send(sock: socket.socket, message: dict[str, Any]) -> None:

@@ -23,27 +23,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from electctl.errors import ConfigError, UsageError
+from electctl.state import state_dir
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z")
-
-
-def state_dir() -> Path:
-    """$ELECTCTL_STATE, or electctl in $XDG_STATE_HOME, or ~/.local/state/electctl.
-
-    Raises ConfigError where there is no home directory either.
-    """
-    if named := os.environ.get("ELECTCTL_STATE"):
-        return Path(named).absolute()
-    base = os.environ.get("XDG_STATE_HOME", "")
-    try:
-        # The XDG specification has relative paths ignored.
-        root = Path(base) if base.startswith("/") else Path.home() / ".local" / "state"
-    except RuntimeError:
-        raise ConfigError(
-            "there is no home directory to keep state in",
-            hint="set HOME, or ELECTCTL_STATE to a directory of your own",
-        ) from None
-    return root / "electctl"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,67 @@
+"""Where electctl keeps what outlives a command: labs, and the embedded server.
+
+What this does not guarantee: that the directory is on this machine's own disk. On a network file
+system locks and sockets may work for each machine by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from electctl.errors import ConfigError
+
+_HINT = "ELECTCTL_STATE names another directory for state"
+
+
+def state_dir() -> Path:
+    """$ELECTCTL_STATE, or electctl in $XDG_STATE_HOME, or ~/.local/state/electctl.
+
+    Without HOME, the home directory of the password database counts. Raises ConfigError where there
+    is none either.
+    """
+    if named := os.environ.get("ELECTCTL_STATE"):
+        return Path(named).absolute()
+    base = os.environ.get("XDG_STATE_HOME", "")
+    try:
+        # The XDG specification has relative paths ignored.
+        root = Path(base) if base.startswith("/") else Path.home() / ".local" / "state"
+    except RuntimeError:
+        raise ConfigError(
+            "there is no home directory to keep state in",
+            hint="set HOME, or ELECTCTL_STATE to a directory of your own",
+        ) from None
+    return root / "electctl"
+
+
+def make_private(path: Path) -> None:
+    """Make the directory ``path`` with mode 0700, and those above it as usual.
+
+    Raises ConfigError where that cannot be done, or :func:`check_private` does.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"directory {path} cannot be made: {error.strerror}", hint=_HINT
+        ) from None
+    check_private(path)
+
+
+def check_private(path: Path) -> None:
+    """Raise ConfigError if somebody else could have put something into ``path``.
+
+    Nothing is said of a directory that is not there.
+    """
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise ConfigError(f"directory {path}: {error.strerror}", hint=_HINT) from None
+    if found.st_uid != os.geteuid():
+        raise ConfigError(f"directory {path} belongs to another user", hint=_HINT)
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigError(f"directory {path} can be written by others", hint=f"chmod 700 {path}")
