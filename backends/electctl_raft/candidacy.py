@@ -148,7 +148,8 @@ class RaftCandidacy(Candidacy):
         self._renewals += 1
         number = self._renewals
         link.do(lambda at: session.handle(RenewNow(number), at))
-        link.wait(lambda: number in self._verdicts, now() + self._bid.request_timeout)
+        deadline = now() + self._bid.request_timeout
+        link.wait(lambda: number in self._verdicts or not session.leads, deadline)
         with link.changed:
             verdict = self._verdicts.pop(number, None)
         match verdict:

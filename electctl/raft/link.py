@@ -103,11 +103,13 @@ class Link:
                 due = self._machine.wake_at()
                 if due is not None and at >= due:
                     self._carry_out(self._machine.handle(Woken(), at))
-                elif at >= deadline:
+                    if holds():
+                        break
+                    due = self._machine.wake_at()
+                if at >= deadline:
                     return False
-                else:
-                    until = min(deadline, at + _LONGEST_WAIT, deadline if due is None else due)
-                    self.changed.wait(until - at)
+                until = min(deadline, at + _LONGEST_WAIT, deadline if due is None else due)
+                self.changed.wait(until - at)
             return True
 
     @property

@@ -173,6 +173,8 @@ class Session:
 
     def wake_at(self) -> float | None:
         """When :class:`Woken` is due; None if nothing is left to happen by itself."""
+        if self.over:
+            return None
         times = (self._courier.wake_at(), self._renew_at, self._close_until)
         return min((at for at in times if at is not None), default=None)
 
@@ -232,6 +234,11 @@ class Session:
         self._renewals[request] = number
         self._renew_at = None if number else now + self._ttl / KEEP_ALIVES
         self._out.append(send)
+
+    def _drop_renewals(self) -> None:
+        for request in self._renewals:
+            self._courier.drop(request)
+        self._renewals = {}
 
     def _take(self, item: Answered | SendTo, now: float) -> None:
         if isinstance(item, SendTo):
@@ -312,7 +319,7 @@ class Session:
     def _open(self, now: float) -> None:
         self.stage = Stage.OPENING
         self._renew_at = None
-        self._renewals = {}
+        self._drop_renewals()
         self._submit(Open(round(self._ttl * 1000)), now)
 
     def _led(self, token: int, since: float, now: float) -> None:
@@ -323,7 +330,7 @@ class Session:
         self.stage = Stage.LEADING
         self.token = token
         self._renew_at = None
-        self._renewals = {}
+        self._drop_renewals()
         self._out.append(Led(token, since))
 
     def _write(self, write: Write, now: float) -> None:
@@ -345,7 +352,7 @@ class Session:
             # What else is under way is superseded by it.
             self.stage = Stage.CLOSING
             self._forget_commands()
-            self._renewals = {}
+            self._drop_renewals()
             self._renew_at = None
             self._close_until = now + self._ttl
             self._submit(Close(self._number, self._next_seq()), now)

@@ -1,0 +1,24 @@
+"""The conformance suite on five nodes of the built-in Raft, in a module of its own: they run beside
+each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from electctl.testing import BackendConformance, Harness
+from electctl_raft.lab import RaftCluster
+from tests.raft_stage import RaftHarness
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    with RaftCluster(tmp_path_factory.mktemp("raft"), 5) as cluster:
+        yield RaftHarness(cluster)
+
+
+class TestRaftOnFive(BackendConformance):
+    """All cases."""
