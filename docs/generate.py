@@ -60,8 +60,8 @@ do not know. `electctl holders nightly --json` with three who wait:
 
 ```json
 {"ts": "2026-01-31T02:00:04.118Z", "event": "holder", "election": "nightly", "backend": "etcd",
- "holder": "host-a", "token": 4711, "url": "etcd://127.0.0.1:2379", "since": null, "ttl": 10.0,
- "expires_in": 7.2, "waiting": ["host-b", "host-c", "host-d"]}
+ "holder": "host-a", "token": 4711, "url": "etcd://127.0.0.1:2379",
+ "waiting": ["host-b", "host-c", "host-d"], "since": null, "ttl": 10.0, "expires_in": 7.2}
 ```
 
 A field in *italics* is not always there.

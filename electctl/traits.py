@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from electctl.errors import ConfigError
+
 Family = Literal["consensus", "ttl-lock", "lock-quorum", "managed-lock", "row-ttl", "no-quorum"]
 TokenKind = Literal["revision", "czxid", "index", "counter", "transitions", "epoch", "none"]
 
@@ -79,7 +81,11 @@ class Traits:
     default_ttl: float = 10.0
 
     def failover_bound(self, ttl: float) -> float:
-        """:attr:`failover` for ``ttl`` seconds, in seconds. Raises ConfigError if it has no value."""
+        """:attr:`failover` for ``ttl`` seconds, in seconds. ConfigError if it is no formula."""
         from electctl.formula import evaluate
 
-        return evaluate(self.failover, ttl)
+        try:
+            return evaluate(self.failover, ttl)
+        except ConfigError as error:
+            message = f"the bound on fail-over of {self.scheme}://: {error.message}"
+            raise ConfigError(message, hint=error.hint) from error

@@ -99,8 +99,12 @@ def test_a_ttl_that_campaign_would_refuse_is_said_so() -> None:
     traits = ALL[0].traits
     assert Promise.of(("x",), traits, 10.0).unsafe is None
     assert "unsafe" in str(Promise.of(("x",), traits, 0.1).unsafe)
-    with pytest.raises(ConfigError):
-        Promise.of(("x",), replace(traits, failover="soon"), 10.0)
+
+
+def test_a_bound_that_is_no_formula_is_said_with_its_scheme() -> None:
+    broken = replace(ALL[0].traits, scheme="mine", failover="soon")
+    with pytest.raises(ConfigError, match="mine://: 'soon' is not a formula"):
+        Promise.of(("mine",), broken, 10.0)
 
 
 # How it is shown ---------------------------------------------------------------------------------

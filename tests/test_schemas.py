@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -88,6 +89,12 @@ def _objects(node: Any) -> Iterator[dict[str, Any]]:
         for key, part in node.items():
             if key not in ("if", "then", "else", "allOf"):
                 yield from _objects(part)
+
+
+def test_the_example_on_the_page_is_valid() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "json.md").read_text()
+    (example,) = re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    validate("holders", json.loads(example))
 
 
 # Real output -------------------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""What electing on ZooKeeper promises, and what breaks it."""
+"""What electing on ZooKeeper promises, and what breaks it.
+
+What this does not guarantee: completeness. These are the ways to fail that are known to us.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from electctl.traits import Claim, Traits, Weakness
 
 _SERVER = "ZooKeeper 3.8: LearnerSessionTracker, LearnerHandler, Leader.lead, ExpiryQueue"
 _GUIDE = "ZooKeeper Programmer's Guide"
+_KLEPPMANN = "https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html"
 
 TRAITS = Traits(
     scheme="zk",
@@ -26,42 +30,53 @@ TRAITS = Traits(
     "of it half a tick late; with ?tick= that tick takes the place of min(2, ttl / 2)",
     assumptions=(
         Claim(
-            "the servers' tickTime is not longer than ?tick= says (default: the smaller of 2 s "
-            "and half of the session's time-out)",
+            "The servers' tickTime is not longer than ?tick= says (default: the smaller of 2 s "
+            "and half of the session's time-out).",
             "zoo.cfg tickTime, minSessionTimeout",
         ),
         Claim(
-            "the ensemble's leader pings its followers twice a tick, and a ping is not more than "
-            "half a tick late at a follower that is cut off at that moment",
+            "The ensemble's leader pings its followers twice a tick, and a ping is not more than "
+            "half a tick late at a follower that is cut off at that moment.",
             _SERVER,
         ),
         Claim(
-            "the native tools in the same election take our znodes for contenders: kazoo does by "
-            "default, Curator where ?recipe= is its recipe",
+            "The native tools in the same election take our znodes for contenders: kazoo does by "
+            "default, Curator where ?recipe= is its recipe.",
             "kazoo.recipe.lock, Curator LockInternals.getSortedChildren",
         ),
-        Claim("nobody else deletes or creates znodes under the election's path", _GUIDE),
+        Claim("Nobody else deletes or creates znodes under the election's path.", _GUIDE),
     ),
     weaknesses=(
         Weakness(
-            "an eviction by force, or a znode deleted by hand, lets the next lead before the "
-            "deleted leader knows",
+            "A leader that is paused together with its command, or whose write is slow, can act "
+            "after its session has ended; its czxid tells such a write.",
             ("exclusion",),
+            fault="pause",
+            source=_KLEPPMANN,
+        ),
+        Weakness(
+            "An eviction by force, or a znode deleted by hand, lets the next lead before the "
+            "deleted leader knows.",
+            ("exclusion",),
+            fault="evict",
             source=_GUIDE,
         ),
         Weakness(
-            "an ensemble restored from a backup starts again at an older zxid",
-            ("exclusion", "token"),
+            "An ensemble restored from a backup starts again at an older zxid: tokens can repeat, "
+            "and a checkpoint or a grant of the time between is gone.",
+            ("exclusion", "token", "checkpoint"),
+            fault="restore",
             source="ZooKeeper Administrator's Guide, disaster recovery",
         ),
         Weakness(
-            "the sequence counter of a parent is a signed 32-bit number: after 2,147,483,647 "
-            "candidacies native tools no longer agree on the order",
+            "The sequence counter of a parent is a signed 32-bit number: after 2,147,483,647 "
+            "candidacies native tools no longer agree on the order.",
             ("exclusion",),
             source=_GUIDE + ", Sequence Nodes",
         ),
         Weakness(
-            "no majority of the ensemble, no leader: nobody can be elected or renewed",
+            "Without a majority of the ensemble nothing can be granted or renewed, and the leader "
+            "steps down.",
             ("liveness",),
             fault="partition",
         ),

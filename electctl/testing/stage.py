@@ -263,8 +263,8 @@ class Stage:
 
     @property
     def succession(self) -> float:
-        """Seconds within which somebody else leads after the leader's death."""
-        return self.timing.ttl + (self.traits.poll_interval or 0.0) + SLACK
+        """Seconds within which somebody else leads after the leader's death, by the traits."""
+        return self.traits.failover_bound(self.timing.ttl) + SLACK
 
     @property
     def timing(self) -> lease.Timing:
