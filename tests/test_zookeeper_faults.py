@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,12 +16,13 @@ from kazoo.client import KazooClient
 from electctl.backend import Bid, Grant
 from electctl.clock import now
 from electctl.elector import LeaderElector, connect
-from electctl.errors import LeadershipLost, Unreachable, UnsafeTiming
+from electctl.errors import LeadershipLost, NotElected, Unreachable, UnsafeTiming
 from electctl.lab.proxy import Proxy
 from electctl.testing.stage import Contender, eventually
 from electctl_zookeeper.candidacy import ZooKeeperCandidacy
 from electctl_zookeeper.lab import ZooKeeperCluster
 from electctl_zookeeper.names import in_order
+from electctl_zookeeper.wire import Wire
 from tests.zookeeper import cluster, kazoo_client
 from tests.zookeeper_stage import SOON, TTL, Contend, children, contending, queued
 
@@ -47,6 +49,16 @@ def native(server: ZooKeeperCluster) -> Iterator[Any]:
 def contend(elector: LeaderElector, election: str) -> Iterator[Contend]:
     with contending(elector, election) as begin:
         yield begin
+
+
+class ClosedMeanwhile(Wire):
+    """Closed by another thread at the moment at which a connection has been made."""
+
+    def _connect(self, *args: Any) -> socket.socket:
+        sock = super()._connect(*args)
+        self.closed = True
+        self.break_connection()
+        return sock
 
 
 def refused(request: Callable[[], object]) -> bool:
@@ -102,9 +114,11 @@ class TestFaults:
         leader = contend("a").elected(SOON)
         waiter = contend("b")
         queued(elector, election, "b")
-        for name in reversed(children(native, election)):
-            native.delete(f"/{election}/{name}")
-        native.delete(f"/{election}")
+        gone = native.transaction()  # at once, before anybody can enter again
+        for name in children(native, election):
+            gone.delete(f"/{election}/{name}")
+        gone.delete(f"/{election}")
+        assert all(done is True for done in gone.commit())
         successor = waiter.elected(SOON)
         assert leader.lost.wait(SOON)
         assert successor.token is not None
@@ -150,6 +164,34 @@ class TestFaults:
             eventually("it is over", lambda: leader.remaining() == 0, SOON)
             proxy.forward()
             contend("b").elected(3 * TTL + SOON)
+
+    def test_who_cancels_does_not_wait_for_a_long_ttl(
+        self, server: ZooKeeperCluster, contend: Contend, elector: LeaderElector, election: str
+    ) -> None:
+        """The server is silent, and at this TTL a renewal would have nine seconds."""
+        with (
+            Proxy(server.servers[0].address) as proxy,
+            connect(server.url_for([("127.0.0.1", proxy.port)])) as through,
+        ):
+            contend("a").elected(SOON)
+            waiter = contend("b", using=through, ttl=60.0)
+            queued(elector, election, "b")
+            proxy.swallow()
+            began = now()
+            waiter.attempt.cancel()
+            assert isinstance(waiter.failed(30), NotElected)
+            assert now() - began < 9.0
+
+    def test_a_connection_made_while_the_session_is_closed_is_not_kept(self) -> None:
+        """Closing breaks the connection that there is; this one was about to be there."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            wire = ClosedMeanwhile(5.0, None, alone=True)
+            with pytest.raises(OSError, match="over"):
+                wire.create_connection(listening.getsockname())
+            peer, _ = listening.accept()
+            with peer:
+                peer.settimeout(SOON)
+                assert peer.recv(1) == b""
 
     def test_one_who_did_not_expect_to_lead_proves_its_session_first(
         self, elector: LeaderElector, contend: Contend, native: Any, election: str

@@ -8,7 +8,7 @@ own path, made in the same transaction and named by the contender's uuid. It ser
 
 - The transaction cannot act twice: the second time the mark exists. So an unknown outcome of
   entering is settled by entering again.
-- The mark's czxid is the contender's, known without another look: the fencing token.
+- The mark's czxid is the contender's, and the transaction itself tells it: the fencing token.
 - Renewals write to the mark, not to the contender. A write to the contender would use up the
   watch that the next in the queue has on it, and Curator's LeaderLatch, which looks at deletions
   alone, would never wake again (``LeaderLatch.checkLeadership``).
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
@@ -36,15 +37,17 @@ from electctl.errors import LeadershipLost, Unreachable, UnsafeTiming
 from electctl_zookeeper import names
 from electctl_zookeeper.failures import SessionLost
 from electctl_zookeeper.record import Record
-from electctl_zookeeper.session import Session
+from electctl_zookeeper.session import Request, Session, transaction
 from electctl_zookeeper.target import Target
 from electctl_zookeeper.traits import TRAITS
 
 #: What the mark of a candidate that is asked to stop holds.
 STOP = b"stop"
-#: Seconds within which a connection must be made, and an answer come while we wait.
+#: Seconds within which a connection must be made.
 CONNECT_LIMIT = 3.0
+#: Seconds within which an answer must come while we wait; a renewal interval, if that is between.
 PATIENCE = 1.0
+MOST_PATIENCE = 3.0
 #: How many places before ours may go at once without our being caught unprepared.
 NEAR = 8
 #: How old, in renewal intervals, the proof of our session may be when we begin to lead.
@@ -60,8 +63,8 @@ class _Place:
     uid: str
     name: str | None = None
     token: int | None = None
-    #: The mark's version, as we know it; others change it to ask us to stop.
-    version: int = 0
+    #: The mark's version, as we left it; others change it to ask us to stop.
+    version: int = 1
     asked: bool = False
 
 
@@ -109,8 +112,8 @@ class ZooKeeperCandidacy(Candidacy):
         session = self._open(deadline)
         while True:
             self._wake.clear()
-            place = self._enter(session)
-            ahead = self._ahead(session, place)
+            place, children = self._enter(session)
+            ahead = self._ahead(session, place, children)
             if self._cancelled.is_set():
                 return None
             if ahead is None:
@@ -130,10 +133,8 @@ class ZooKeeperCandidacy(Candidacy):
             return self._session
         limit = now() + CONNECT_LIMIT
         if deadline is not None:
-            limit = min(limit, max(deadline, now() + max(PATIENCE, self.bid.request_timeout)))
-        session = Session(
-            self.target, self.bid.ttl, max(PATIENCE, self.bid.request_timeout), self._wake.set
-        )
+            limit = min(limit, max(deadline, now() + self._patience))
+        session = Session(self.target, self.bid.ttl, self._patience, self._wake.set)
         try:
             session.open(limit, self._cancelled)
             self.contacted = True
@@ -143,6 +144,11 @@ class ZooKeeperCandidacy(Candidacy):
             raise
         self._session = session
         return session
+
+    @property
+    def _patience(self) -> float:
+        # Not more, however long the TTL: who cancels waits for what is under way.
+        return min(max(PATIENCE, self.bid.request_timeout), MOST_PATIENCE)
 
     def _check_timing(self, session: Session) -> None:
         """Raises UnsafeTiming if one missed renewal would end the leadership.
@@ -161,15 +167,22 @@ class ZooKeeperCandidacy(Candidacy):
                 hint="raise --ttl; or name the servers' tickTime with ?tick= if it is shorter",
             )
 
-    def _enter(self, session: Session) -> _Place:
-        """Our place: made now, or found if it is not known whether we made it."""
+    def _enter(self, session: Session) -> tuple[_Place, Any]:
+        """Our place: made now, or found if it is not known whether we made it.
+
+        Where it was made now, also the children as they were just after, asked for together.
+        """
         if self._place is None:
             self._place = _Place(uuid.uuid4().hex)
         place = self._place
         begin = names.prefix(self.target.recipe, place.uid)
+        children = None
         while place.name is None:
+            make = transaction(partial(self._create, place=place, begin=begin))
+            sent = now()
             try:
-                results, sent = session.transact(partial(self._create, place=place, begin=begin))
+                results, children = session.gather([make, self._children])
+                made = session.outcome(results)
             except NoNodeError:
                 session.ensure_path(self.paths.parent)
                 session.ensure_path(self.paths.marks, self.paths.root)
@@ -178,35 +191,43 @@ class ZooKeeperCandidacy(Candidacy):
                 if place.name is None:  # we had entered, and somebody deleted our znode
                     self._place = place = _Place(uuid.uuid4().hex)
                     begin = names.prefix(self.target.recipe, place.uid)
+                children = None
             else:
                 session.committed(sent)
-                place.name = results[1].rpartition("/")[2]
-        return place
+                _, path, mark = made
+                place.name = path.rpartition("/")[2]
+                place.token = mark.czxid
+        return place, children
+
+    def _children(self, client: Any) -> Any:
+        return client.get_children_async(self.paths.parent)
 
     def _create(self, ops: Any, place: _Place, begin: str) -> None:
         ops.create(self.paths.mark(place.uid), b"", ephemeral=True)
         ops.create(
             self.paths.child(begin), self.bid.candidate.encode(), ephemeral=True, sequence=True
         )
+        # For its answer, which has the mark's stat; a creation within a transaction tells none.
+        ops.set_data(self.paths.mark(place.uid), b"")
 
     def _find(self, session: Session, begin: str) -> str | None:
         parent = self.paths.parent
-        children = session.gather(
-            [
-                lambda client: client.sync_async(parent),
-                lambda client: client.get_children_async(parent),
-            ]
-        )[1]
+        children = session.gather([lambda client: client.sync_async(parent), self._children])[1]
         if isinstance(children, NoNodeError):
             return None
         return next((name for name in children if name.startswith(begin)), None)
 
-    def _ahead(self, session: Session, place: _Place) -> list[str] | None:
-        """Those before us, the leader first; None if we are not there any more."""
-        requests = [lambda client: client.get_children_async(self.paths.parent)]
-        if place.token is None:
-            requests.append(lambda client: client.exists_async(self.paths.mark(place.uid)))
-        children, *marks = session.gather(requests)
+    def _ahead(self, session: Session, place: _Place, children: Any) -> list[str] | None:
+        """Those before us, the leader first; None if we are not there any more.
+
+        ``children`` are asked for if they are not given.
+        """
+        marks: list[Any] = []
+        if children is None:
+            requests: list[Request] = [self._children]
+            if place.token is None:
+                requests.append(lambda client: client.exists_async(self.paths.mark(place.uid)))
+            children, *marks = session.gather(requests)
         if isinstance(children, NoNodeError) or place.name not in children:
             return None
         for mark in marks:
@@ -398,38 +419,14 @@ class ZooKeeperCandidacy(Candidacy):
     # Leaving -------------------------------------------------------------------------------------
 
     def release(self) -> None:
-        """End the session, which removes our place and nothing else."""
-        session = self._session
-        if session is None:
-            return
-        try:
-            if self._place is not None and not session.lost:
-                self._leave(session, self._place)
-        except SessionLost:
-            pass
-        finally:
-            self._place = None
-        self._session = None
-        session.close()
-
-    def _leave(self, session: Session, place: _Place) -> None:
-        """Make way with one small request. The mark, and what we do not know of, go with the
-        session, a moment later."""
-        if place.name is None:
-            return
-        try:
-            session.ask(partial(self._delete, name=place.name))
-        except NoNodeError:
-            return
-
-    def _delete(self, client: Any, name: str) -> Any:
-        return client.delete_async(self.paths.child(name))
+        """End the session, which removes our place and nothing else, in one step."""
+        session, self._session, self._place = self._session, None, None
+        if session is not None:
+            session.end()
 
     def _withdraw(self) -> None:
-        try:
+        with suppress(Unreachable):  # then the session runs out
             self.release()
-        except Unreachable:
-            self._forget()
 
     def _forget(self) -> None:
         """Leave the session to itself: it is over, or runs out."""

@@ -30,8 +30,8 @@ from kazoo.exceptions import (
     SessionExpiredError,
 )
 from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandler
-from kazoo.protocol.connection import ConnectionHandler
-from kazoo.protocol.serialization import Connect
+from kazoo.protocol.connection import CLOSE_RESPONSE, ConnectionHandler
+from kazoo.protocol.serialization import CloseInstance, Connect
 from kazoo.protocol.states import KazooState, KeeperState
 from kazoo.retry import KazooRetry
 from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE, make_acl
@@ -63,9 +63,29 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]
     kazoo keeps neither where its users can see it.
     """
 
-    def __init__(self, opened: Callable[[float, float], None], *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        opened: Callable[[float, float], None],
+        may_ping: Callable[[], bool],
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._opened = opened
+        self._may_ping = may_ping
+        #: Whether the server has answered that the session is closed.
+        self.closed_there = False
+
+    def _send_ping(self, timeout: float) -> None:
+        if not self._may_ping():
+            raise SessionExpiredError("given up here")
+        super()._send_ping(timeout)
+
+    def _read_response(self, *args: Any) -> Any:
+        answer = super()._read_response(*args)
+        if answer is CLOSE_RESPONSE:
+            self.closed_there = True
+        return answer
 
     def _invoke(self, timeout: float, request: Any, xid: int | None = None) -> Any:
         sent = now()
@@ -87,15 +107,33 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]
 
 
 class _Client(KazooClient):  # type: ignore[misc]
-    def __init__(self, opened: Callable[[float, float], None], **kwargs: Any) -> None:
+    def __init__(
+        self, opened: Callable[[float, float], None], may_ping: Callable[[], bool], **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self._connection = _Connection(
             opened,
+            may_ping,
             self,
             self._conn_retry.copy(),
             logger=self.logger,
             sasl_options=kwargs["sasl_options"],
         )
+
+    @property
+    def closed_there(self) -> bool:
+        return bool(self._connection.closed_there)
+
+    def say_goodbye(self) -> None:
+        """The first half of :meth:`stop`: ask for the end of the session, and do not wait."""
+        if not self._stopped.is_set():
+            self._stopped.set()
+            self._call(CloseInstance, self.handler.async_result())
+
+    def stop(self) -> None:
+        """End the session and kazoo's threads. Waits for both."""
+        self.say_goodbye()
+        self._safe_close()
 
 
 class Session:
@@ -120,9 +158,9 @@ class Session:
         self._closing = False
         self._refused = False
         self._timed_out = 0
-        self._deadman: threading.Timer | None = None
+        self._ends_with_proof = False
         self._handler = Wire(patience, target.tls, alone=len(target.hosts) == 1)
-        self._client = _client(target, timeout, self._handler, self._opened)
+        self._client = _client(target, timeout, self._handler, self._opened, self._may_ping)
         self._client.add_listener(self._on_state)
 
     # Called by kazoo's threads -------------------------------------------------------------------
@@ -183,13 +221,11 @@ class Session:
         kazoo would keep it alive by pings for as long as the process lives, and with it the place
         of a leader that has ended for want of an answer.
         """
-        left = self.known_since + self.negotiated - now()
-        if left <= 0:
-            self.abandon()
-        elif not self._closing:
-            self._deadman = threading.Timer(left, self.end_with_proof)
-            self._deadman.daemon = True
-            self._deadman.start()
+        self._ends_with_proof = True
+
+    def _may_ping(self) -> bool:
+        """Called by kazoo's thread, before each ping."""
+        return not self._ends_with_proof or now() < self.known_since + self.negotiated
 
     # Requests ------------------------------------------------------------------------------------
 
@@ -284,18 +320,13 @@ class Session:
 
         ``fill`` adds the operations to kazoo's TransactionRequest. Raises also what is in ANSWERS.
         """
-
-        def commit(client: Any) -> Any:
-            transaction = client.transaction()
-            fill(transaction)
-            return transaction.commit_async()
-
         sent = now()
-        results: list[Any] = self.ask(commit, timeout)
-        self._raise_first(results)
-        return results, sent
+        return self.outcome(self.ask(transaction(fill), timeout)), sent
 
-    def _raise_first(self, results: list[Any]) -> None:
+    def outcome(self, results: Any) -> list[Any]:
+        """What :meth:`gather` gave for a transaction that was done. Raises as :meth:`transact`."""
+        if isinstance(results, Exception):
+            raise results
         # The operation at fault has its own error, those around it say "rolled back".
         for result in results:
             if isinstance(result, Exception) and not isinstance(
@@ -304,6 +335,8 @@ class Session:
                 if isinstance(result, ANSWERS):
                     raise result
                 raise translate(result, self.target.peer) from result
+        done: list[Any] = results
+        return done
 
     def ensure_path(self, path: str, shared: str = "") -> None:
         """Create a path and its parents, persistent. Raises like :meth:`gather`.
@@ -332,15 +365,37 @@ class Session:
 
     # The end -------------------------------------------------------------------------------------
 
+    def end(self) -> None:
+        """:meth:`close`, once there is a connection, and only that within ``patience``.
+
+        Raises Unreachable if the store has not confirmed it: the session then runs out by itself.
+        One that is lost already is no error.
+        """
+        limit = now() + self.patience
+        while self._client.state == KazooState.SUSPENDED and now() < limit:
+            # kazoo would stop without a word.
+            self._news.clear()
+            if self._client.state == KazooState.SUSPENDED:
+                self._news.wait(max(0.0, limit - now()))
+        lost = self.lost
+        self._close(limit)
+        if not (lost or self._client.closed_there):
+            raise translate(KazooTimeoutError(), self.target.peer)
+
     def close(self) -> None:
         """End the session in the store too, which removes its ephemeral znodes. Idempotent.
 
         Gives up after ``patience``; the session then runs out by itself.
         """
+        self._close(now() + self.patience)
+
+    def _close(self, limit: float) -> None:
         if self._closing:
             return
         self._closing = True
-        hurry = threading.Timer(self.patience, self._cut)
+        # Before anything else: the next candidate waits for it.
+        self._client.say_goodbye()
+        hurry = threading.Timer(max(0.0, limit - now()), self._cut)
         hurry.start()
         try:
             self._stop()
@@ -360,13 +415,23 @@ class Session:
         self._handler.break_connection()
 
     def _stop(self) -> None:
-        if self._deadman is not None:
-            self._deadman.cancel()
         try:
             self._client.stop()
             self._client.close()
         except CLIENT_ERRORS as error:
             _LOG.info("closing: %s", error)
+
+
+def transaction(fill: Callable[[Any], None]) -> Request:
+    """All of what ``fill`` adds to kazoo's TransactionRequest, or nothing; :meth:`Session.outcome`
+    tells which."""
+
+    def commit(client: Any) -> Any:
+        wanted = client.transaction()
+        fill(wanted)
+        return wanted.commit_async()
+
+    return commit
 
 
 def _resolves(host: str) -> bool:
@@ -378,12 +443,17 @@ def _resolves(host: str) -> bool:
 
 
 def _client(
-    target: Target, timeout: float, handler: Wire, opened: Callable[[float, float], None]
+    target: Target,
+    timeout: float,
+    handler: Wire,
+    opened: Callable[[float, float], None],
+    may_ping: Callable[[], bool],
 ) -> _Client:
     user = f"{target.user}:{target.password}"
     sasl = target.user is not None and target.auth == "sasl"
     return _Client(
         opened,
+        may_ping,
         hosts=target.peer,
         timeout=timeout,
         handler=handler,

@@ -49,6 +49,10 @@ class Wire(SequentialThreadingHandler):  # type: ignore[misc]
             self.failures += 1
             raise
         self._sock, self._address = sock, address
+        if self.closed:
+            # Closed while this connection was made, and so too early to break it.
+            sock.close()
+            raise OSError("the session is over")
         self.failures = 0
         return sock
 
