@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import threading
@@ -128,6 +129,31 @@ class TestContact:
 
 class TestWatching:
     """Watches follow every leader that they could see coming."""
+
+    def test_an_id_that_comes_back_is_not_shown_beside_itself(
+        self, elector: LeaderElector, native: Any, election: str
+    ) -> None:
+        """All happens between two looks: the watch learns that "a" is back before it has gone."""
+
+        def enter(who: bytes) -> str:
+            path = f"/{election}/{os.urandom(16).hex()}__lock__"
+            return str(native.create(path, who, ephemeral=True, sequence=True, makepath=True))
+
+        first = enter(b"a")
+        watch = elector.backend.watch(election)
+        begun = watch.next(SOON)
+        assert begun is not None
+        assert begun.holder is not None
+        assert begun.holder.id == "a"
+        enter(b"b")
+        native.delete(first)
+        enter(b"a")
+        seen = [watch.next(SOON)]
+        while (view := watch.next(0.2)) is not None:
+            seen.append(view)
+        watch.close()
+        shown = [(view.holder and view.holder.id, view.waiting) for view in seen if view]
+        assert shown == [("b", ("a",))]
 
     def test_fifty_changes_as_fast_as_they_come_are_followed(
         self, server: ZooKeeperCluster, elector: LeaderElector, election: str

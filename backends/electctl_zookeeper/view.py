@@ -5,6 +5,9 @@ ZooKeeper's watches fire once, and what has gone cannot be read. A candidate tha
 is followed to its end: each has a watch of its own, and the server tells of deletions in the order
 in which they happened, so no leader among those seen is missed and none is made up. A moment
 without a leader may be passed over.
+
+One id may stand twice: a place that was not given back (a crash, a release that was not answered)
+lives on until its session has run out, beside a later one of the same id.
 """
 
 from __future__ import annotations
@@ -105,6 +108,10 @@ class ZooKeeperWatch(Watch):
         self._open_session = open_session
         self._session: Session | None = None
         self._members: dict[str, Member] = {}
+        #: Who was seen to be gone, though the word of it, with its place in the order, is to come;
+        #: and who has entered, perhaps after that.
+        self._leaving: set[str] = set()
+        self._entered: dict[str, Member] = {}
         self._shown: View | None = None
         self._stale = True
         self._closed = False
@@ -138,9 +145,17 @@ class ZooKeeperWatch(Watch):
             )
             self._stale = parent is not None
             return
-        new = [one for one in found if one.name not in self._members]
+        new = [one for one in found if one.name not in self._members | self._entered]
         for member in members(session, self.paths, new, self._changed):
-            self._members[member.name] = member
+            self._entered[member.name] = member
+        self._leaving |= self._members.keys() - {one.name for one in found}
+        self._admit()
+
+    def _admit(self) -> None:
+        """Never show who has entered beside who was gone by then: it may be the same id again."""
+        if not self._leaving:
+            self._members |= self._entered
+            self._entered = {}
 
     def _changed(self, event: Any) -> None:
         """Called by kazoo's thread."""
@@ -161,11 +176,15 @@ class ZooKeeperWatch(Watch):
         return True
 
     def _member_changed(self, session: Session, name: str, *, gone: bool) -> None:
+        # If somebody wrote to it, its watch is used up; if it has gone since, none was left.
+        wanted = [] if gone else names.in_order([name])
+        for member in members(session, self.paths, wanted, self._changed):
+            (self._members if name in self._members else self._entered)[name] = member
+            return
         self._members.pop(name, None)
-        if not gone:
-            # Somebody wrote to it, and its watch is used up.
-            for member in members(session, self.paths, names.in_order([name]), self._changed):
-                self._members[name] = member
+        self._entered.pop(name, None)
+        self._leaving.discard(name)
+        self._admit()
 
     def close(self) -> None:
         """A blocked :meth:`next` returns None or raises soon."""
