@@ -186,6 +186,12 @@ class Leadership:
     def _run(self) -> None:
         with self._wake:
             while (due := self._lease.wake_at()) is not None:
+                if self._renewals and self._renewer is None:
+                    # Not by who has just been elected: to start a thread takes a moment.
+                    self._renewer = threading.Thread(
+                        target=self._renew, name="electctl-renew", daemon=True
+                    )
+                    self._renewer.start()
                 pause = due - now()
                 if pause > 0:
                     # Bounded, because a condition does not count time spent in suspend.
@@ -218,11 +224,6 @@ class Leadership:
                 case lease.SendRenewal(seq=seq):
                     self._renewals.append(seq)
                     self._wake.notify_all()
-                    if self._renewer is None:
-                        self._renewer = threading.Thread(
-                            target=self._renew, name="electctl-renew", daemon=True
-                        )
-                        self._renewer.start()
                 case lease.StopRequested():
                     self.stop_requested.set()
                 case lease.StepDown():
