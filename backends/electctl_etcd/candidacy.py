@@ -199,6 +199,7 @@ class EtcdCandidacy(Candidacy):
 
         Sends the keep-alives that are due meanwhile. LeadershipLost: our lease is gone.
         """
+        self._end_watch()
         request = requests.watch(before.key, before.seen_at + 1, deletes_only=True)
         stream = self._client.call("open_watch", request, self._patience(deadline))
         # Assigned before _cancelled is looked at, and cancel() does it the other way round.
@@ -209,7 +210,7 @@ class EtcdCandidacy(Candidacy):
                 due = self._sent + self._ttl / _KEEP_ALIVES
                 until = due if deadline is None else min(due, deadline)
                 if stream.take(until - now()) is not None:
-                    return
+                    return  # and to end the watch can wait: the next to lead has no time for it
                 if deadline is not None and now() >= deadline:
                     return
                 if now() >= due:
@@ -221,7 +222,10 @@ class EtcdCandidacy(Candidacy):
             self._client.leave(stream.endpoint)
             if now() - opened < _SHORT_LIFE:
                 raise
-        finally:
+
+    def _end_watch(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
             stream.close()
 
     def _keep_place(self, timeout: float) -> None:
@@ -251,6 +255,7 @@ class EtcdCandidacy(Candidacy):
 
     def renew(self) -> Renewal:
         """One keep-alive, and the read that makes it count."""
+        self._end_watch()
         look = self._prove(self._timeout, waiting=False)
         return Renewal(self._sent, self._ttl, look.evicted)
 
