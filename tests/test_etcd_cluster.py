@@ -12,7 +12,7 @@ from electctl.clock import now
 from electctl.elector import LeaderElector, connect
 from electctl.errors import OutcomeUnknown, Refused, Unreachable
 from electctl.lab.server import Server
-from electctl.testing.stage import Stage, eventually, let_pass
+from electctl.testing.stage import Contender, Stage, eventually, let_pass
 from electctl_etcd import requests
 from electctl_etcd.lab import EtcdCluster
 from electctl_etcd.rpc import grpc, is_stale_token, pb
@@ -214,9 +214,11 @@ def let_tokens_expire(cluster: EtcdCluster) -> None:
 
 def test_expired_tokens_are_renewed(guarded: EtcdHarness) -> None:
     """While leading, watching and waiting."""
-    with connect(guarded.url) as one, connect(guarded.url) as two:
+    with connect(guarded.url) as one, connect(guarded.url) as two, connect(guarded.url) as three:
         leading = one.backend.candidacy(Bid("allowed", "a", 60.0, 5.0))
         assert leading.acquire(None) is not None
+        waiting = Contender(three.attempt("allowed", "b", ttl=6.0))
+        eventually("b waits", lambda: one.candidates("allowed") == ("b",), 30)
         watch = two.backend.watch("allowed")
         assert watch.next(5) is not None
         let_tokens_expire(guarded.etcd)
@@ -225,9 +227,14 @@ def test_expired_tokens_are_renewed(guarded: EtcdHarness) -> None:
         assert again.next(5) is not None
         assert again.next(0.1) is None
         leading.release()
-        assert watch.next(5) == again.next(5) == View(None)
-        watch.close()
-        again.close()
+        waiting.elected(30)
+        for followed in (watch, again):
+            view = followed.next(5)
+            assert view is not None
+            assert view.holder is not None
+            assert view.holder.id == "b"
+            followed.close()
+        waiting.close()
 
 
 def test_a_watch_is_opened_with_a_token_that_has_expired_since(guarded: EtcdHarness) -> None:
