@@ -6,6 +6,7 @@ itself for the leader exactly as long as its own count of validity says.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -17,7 +18,6 @@ from electctl.raft.client import (
     Ended,
     Event,
     Extended,
-    FromServer,
     GiveUp,
     Instruction,
     Over,
@@ -25,14 +25,14 @@ from electctl.raft.client import (
     SaveValue,
     StepDown,
     StopRequested,
-    Woken,
 )
 from electctl.raft.commands import Evict, Open
-from electctl.raft.courier import Answered, Courier, SendTo
+from electctl.raft.courier import Answered, Courier, FromServer, SendTo, WayLost, Woken
 from electctl.raft.messages import Message
 from electctl.raft.requests import (
     Answer,
     CheckpointSeen,
+    Follow,
     LookCheckpoint,
     Notice,
     Request,
@@ -82,7 +82,7 @@ class Alarm:
 
     def set(self, reading: float | None) -> None:
         """Ring at that reading, or sooner."""
-        if reading is None or (self._at is not None and self._at <= reading):
+        if reading in (None, math.inf) or (self._at is not None and self._at <= reading):
             return
         self._at = reading
         delay = max(0.0, self.true_time(reading) - self._world.now) + 1e-9
@@ -196,6 +196,10 @@ class Candidate:
         if address == self.address:
             self._handle(FromServer(int(server), message))
 
+    def lose_way(self, server: int) -> None:
+        """The connection to a server broke."""
+        self._handle(WayLost(server))
+
     def _campaign(self) -> None:
         self._life += 1
         self.address = f"{self.name}.{self._life}"
@@ -276,7 +280,7 @@ class Candidate:
 
 
 class Reader:
-    """Reads checkpoints, looks who leads, and evicts."""
+    """Reads checkpoints, follows elections, and evicts."""
 
     def __init__(self, servers: tuple[int, ...], world: World) -> None:
         self.address = "reader"
@@ -285,6 +289,10 @@ class Reader:
         self._world = world
         self._courier = Courier(servers, 0.7)
         self._alarm = Alarm(world, 1.0, self._woken)
+
+    def follow(self, election: str) -> None:
+        """Be told of every change, from now on."""
+        self._ask(Follow(election))
 
     def look(self, election: str) -> None:
         """Read the checkpoint."""
@@ -303,20 +311,27 @@ class Reader:
 
     def deliver(self, address: str, server: str, message: Answer | Notice) -> None:
         """An answer."""
-        if isinstance(message, Answer):
-            self._take(self._courier.receive(int(server), message, self._alarm.clock()))
+        self._handle(FromServer(int(server), message))
 
-    def _ask(self, ask: LookCheckpoint | Submit) -> None:
+    def lose_way(self, server: int) -> None:
+        """The connection to a server broke."""
+        self._handle(WayLost(server))
+
+    def _ask(self, ask: LookCheckpoint | Follow | Submit) -> None:
         now = self._alarm.clock()
-        _, send = self._courier.send(ask, now, now + 4.0)
+        until = math.inf if isinstance(ask, Follow) else now + 4.0
+        _, send = self._courier.send(ask, now, until)
         self._take(send)
 
     def _woken(self) -> None:
-        for item in self._courier.wake(self._alarm.clock()):
+        self._handle(Woken())
+
+    def _handle(self, event: Woken | FromServer | WayLost) -> None:
+        for item in self._courier.handle(event, self._alarm.clock()):
             self._take(item)
         self._alarm.set(self._courier.wake_at())
 
-    def _take(self, item: Answered | SendTo | None) -> None:
+    def _take(self, item: Answered | SendTo) -> None:
         match item:
             case SendTo(server=server, request=request):
                 self._world.invariants.asked(self.address, request, self._world.now)

@@ -235,10 +235,10 @@ class Server:
 
         The snapshot that is made of what has just been applied undoes nothing.
         """
-        return any(
-            isinstance(item, Persist) and (item.snapshot is None or not self._applied)
-            for item in left
-        )
+        for item in left:
+            if isinstance(item, Persist) and (item.snapshot is None or not self._applied):
+                return True
+        return False
 
     def _judge(self, instructions: Sequence[ReplicaInstruction]) -> None:
         self._tell_applied(self.replica.applied)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
+from functools import partial
 
 from electctl.raft.client import Client
 from electctl.raft.messages import Message
@@ -23,6 +24,7 @@ from electctl.simulate.server import Moment, Parts, Server
 
 #: Some five times as many as any run needs: more is messages that beget messages.
 MOST_EVENTS = 200_000
+HEARS_OF_A_CRASH = 0.8
 
 
 class World:
@@ -37,7 +39,7 @@ class World:
         self.trace: list[str] | None = [] if traced else None
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
-        draw = random.Random(f"{plan.seed} world")
+        self._draw = draw = random.Random(f"{plan.seed} world")
         self.network = Network(
             draw,
             self._deliver_later,
@@ -82,6 +84,8 @@ class World:
         self.reader = Reader(numbers, self)
         self._server_names = list(map(str, numbers))
         self._client_names = [*self.candidates, self.reader.address]
+        for election in self.elections:
+            self.reader.follow(election)
         for name, lags in zip(self.candidates, plan.client_lags, strict=True):
             for way, seconds in enumerate(lags):
                 for link in self._links_of(name, self._server_names, way) if seconds else ():
@@ -251,6 +255,11 @@ class World:
         if not server.alive:
             return lambda: None
         server.crash()
+        # Who was connected may hear of it.
+        clients: list[Candidate | Reader] = [*self.candidates.values(), self.reader]
+        for client in clients:
+            if self._draw.random() < HEARS_OF_A_CRASH:
+                self.after(self.plan.delay, partial(client.lose_way, server.number))
 
         def restart() -> None:
             self.log(f"server {server.name} starts")
