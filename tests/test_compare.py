@@ -139,6 +139,13 @@ def test_in_a_pipe_each_backend_has_a_block(electctl: Electctl) -> None:
     assert all(row[0] in opening for row in textbook.ROWS)
 
 
+@pytest.mark.parametrize("columns", [40, 60, 72, 100, 150, 250])
+def test_it_fits_the_terminal(electctl: Electctl, columns: int) -> None:
+    shown = electctl.run("compare", env={"COLUMNS": str(columns)}, check=0).stdout
+    assert all(len(line) <= columns or "://" in line for line in shown.splitlines())
+    assert textbook.ROWS[0][1] in flat(shown)
+
+
 def test_on_a_wide_terminal_they_stand_side_by_side(electctl: Electctl) -> None:
     done = electctl.run("compare", "-b", "redis", "-b", "etcd", env={"COLUMNS": "150"}, check=0)
     lines = done.stdout.splitlines()

@@ -109,11 +109,10 @@ def _token(promise: Promise) -> str:
 
 def _release(promise: Promise) -> str:
     traits = promise.traits
-    who = "one of those who wait is woken" if traits.herd == "one" else "all who wait try at once"
     if traits.wakeup == "notify":
-        return f"{who}: a notification from the store"
+        return f"the store tells {'one' if traits.herd == 'one' else 'all'} of those who wait"
     every = "" if traits.poll_interval is None else f" every {traits.poll_interval:g} s"
-    return f"{who}; they ask{every}"
+    return f"those who wait look{every}, and {'one' if traits.herd == 'one' else 'all'} of them try"
 
 
 def _failover(promise: Promise) -> str:
