@@ -323,17 +323,6 @@ def test_live_output_only_on_a_capable_terminal(monkeypatch: pytest.MonkeyPatch)
         assert not render.is_live(terminal)
 
 
-def test_every_schema_is_a_valid_schema() -> None:
-    found = sorted(SCHEMAS.glob("*.schema.json"))
-    assert {"watch-event", "holders", "evict", "backends", "record-line"} <= {
-        path.name.removesuffix(".schema.json") for path in found
-    }
-    for path in found:
-        schema = json.loads(path.read_text())
-        assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-        jsonschema.Draft202012Validator.check_schema(schema)
-
-
 # evict -------------------------------------------------------------------------------------------
 
 LEADER = """
