@@ -261,7 +261,76 @@ RAFT = [
     Bad(("raft", "status", "--node", "h"), 2, "--node: 'h' is not HOST:PORT", "127.0.0.1:7400"),
 ]
 
-ALL = [*COMMAND_LINES, *URLS, *CONFIGS, *LABS, *RECORDS, *RAFT]
+SAFE = ("audit=no", "actions=idempotent", "stakes=low", "partitions=rare")
+ANSWERS = tuple(word for pair in SAFE for word in ("--set", pair))
+
+
+def tree(text: bytes | str, cause: str, hint: str) -> Bad:
+    """A broken tree of somebody's own."""
+    return Bad(("advise", "--tree", "t.yaml"), 78, cause, hint, {"t.yaml": text})
+
+
+def answers(text: bytes | str, cause: str, hint: str) -> Bad:
+    """A bad answers file."""
+    return Bad(("advise", "--answers", "a.yaml"), 78, cause, hint, {"a.yaml": text})
+
+
+def judged(text: str, cause: str, hint: str, code: int = 78) -> Bad:
+    """A config file whose elections cannot be judged."""
+    return Bad(("advise", "--check-all", "-c", "c.yaml"), code, cause, hint, {"c.yaml": text})
+
+
+ADVISE = [
+    Bad(("advise",), 2, "answers are missing: audit, actions, stakes,", "audit=unknown"),
+    Bad(("advise", *ANSWERS[:-2]), 2, "an answer is missing: partitions", "=rare|common"),
+    Bad(("advise", "--set", "audit"), 2, "it must be key=value", "--set audit=no"),
+    Bad(("advise", "--set", "audti=no"), 2, "there is no question 'audti'", "did you mean audit?"),
+    Bad(("advise", "--set", "audit=nope"), 2, "'nope' does not answer audit", "did you mean no?"),
+    Bad(("advise", "--set", "audit="), 2, "'' does not answer audit", "it knows no, unknown, yes"),
+    Bad(("advise", "--set", "\x1b[31m=no"), 2, "there is no question", "it knows"),
+    Bad(("advise", "--answers", "none.yaml"), 78, "none.yaml cannot be read", "right"),
+    Bad(("advise", "--answers", "-"), 2, "answers are missing", "unknown"),
+    answers("audit: no\naudti: no", "a.yaml:2: there is no question 'audti'", "mean audit?"),
+    answers("audit: maybe", "a.yaml:1: 'maybe' does not answer audit", "it knows"),
+    answers('{"audit": "no",\n "audit": "yes"}', "a.yaml:2: 'audit' is given twice", "line 1"),
+    answers("audit: [no, yes]", "a.yaml:1: audit must be one answer", "audit: yes"),
+    answers("audit: 'x", "a.yaml:1: this is not YAML", "audit: no"),
+    answers(b"\xff", "a.yaml:1: this is not UTF-8", "UTF-8"),
+    answers("- audit", "a.yaml:1: the file must hold key: value lines", "audit: no"),
+    tree("", "t.yaml:1: the tree is empty", "docs/advise.md"),
+    tree("format: 1\nqestions: {}", "t.yaml:2: unknown key 'qestions'", "mean questions?"),
+    tree("format: [", "t.yaml:1: this is not YAML", "docs/advise.md"),
+    tree(b"\x00", "a character that YAML forbids", "right file"),
+    Bad(("advise", "--tree", "none.yaml"), 78, "tree none.yaml cannot be read", "right"),
+    Bad(("advise", *ANSWERS, "--check", "nightly"), 2, "no election of that name", "redis://"),
+    Bad(
+        ("advise", "--check", "nihgtly", "-c", "c.yaml"),
+        2,
+        "no election of that name in c.yaml",
+        "did you mean nightly?",
+        {"c.yaml": "elections: {nightly: {}}"},
+    ),
+    Bad(("advise", *ANSWERS, "--check", f"reids://:{SECRET}@h"), 2, "no backend is inst", "redis"),
+    Bad(("advise", *ANSWERS, "--check", f":{SECRET}@h"), 2, "starts with its scheme", "backends"),
+    Bad(("advise", *ANSWERS, "--check", "redis://h?x=1"), 2, "has no option 'x'", "it knows"),
+    Bad(("advise", *ANSWERS, "--check", URL, *WITH), 2, "-b is not for --check", "--check URL"),
+    Bad(("advise", "--check-all"), 2, "there is no config file", "elections:"),
+    judged("elections: {}", "c.yaml has none", "elections:", 2),
+    judged("elections: {a: {}}", "no election in c.yaml has answers", "answers:", 2),
+    judged("elections: {a: {answers: {audit: no}}}", "no backend is named for 'a'", "backend:"),
+    judged(
+        "backend: redis://h\nelections: {a: {answers: {audit: nope}}}", ":2: 'nope'", "mean no?"
+    ),
+    judged("backend: redis://h\nelections: {a: {answers: {audit: no}}}", "'a': answers", "set", 2),
+    judged("elections:\n  a:\n    answers: no", "c.yaml:3: answers must hold", "ttl: 10s"),
+    Bad(("advise", "--show", "--budget"), 2, "--show and --budget do not go together", "leave one"),
+    Bad(("advise", "--ttl", "5s"), 2, "--ttl and --grace are for --budget", "-b redis"),
+    Bad(("advise", "--budget", "-b", "reids"), 2, "starts with its scheme", "electctl backends"),
+    Bad(("advise", "--budget", "-b", "redis", "--set", "a=b"), 2, "takes no answers", "leave"),
+    Bad(("advise", "--budget", "-b", "redis", "--ttl", "100ms"), 78, "is unsafe", "raise --ttl"),
+]
+
+ALL = [*COMMAND_LINES, *URLS, *CONFIGS, *LABS, *RECORDS, *RAFT, *ADVISE]
 
 
 def test_there_are_enough_of_them() -> None:

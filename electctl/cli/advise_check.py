@@ -65,17 +65,15 @@ def _all(frame: Frame, tree: Tree, said: dict[str, str], ask: bool) -> list[_Cho
             f"--check-all judges the elections of the config file, and {where}",
             hint="elections: with a name, its backend and its answers; docs/advise.md has one",
         )
-    choices = []
-    for election in settings.elections:
-        if said or settings.answers(election):
-            choices += _of_election(frame, tree, said, election, ask)
-        else:
-            frame.note(f"{election!r} has no answers, so it is not judged")
-    if not choices:
+    judged = [name for name in settings.elections if said or settings.answers(name)]
+    if not judged:
         raise UsageError(
             f"no election in {settings.path} has answers", hint="answers: beside its backend"
         )
-    return choices
+    for election in settings.elections:
+        if election not in judged:
+            frame.note(f"{election!r} has no answers, so it is not judged")
+    return [choice for name in judged for choice in _of_election(frame, tree, said, name, ask)]
 
 
 def _of_election(
