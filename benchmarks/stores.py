@@ -18,13 +18,14 @@ import redis
 from electctl.lab.cluster import Cluster, make_cluster
 from electctl.lab.gate import Gate, Ways
 from electctl_etcd.lab import EtcdCluster
+from electctl_raft.lab import RaftCluster
 from electctl_zookeeper.lab import ZooKeeperCluster
 
 Address = tuple[str, int]
 
 #: Seconds: the shortest TTL that leaves room for the machine's own delays. etcd grants no less
 #: than 2 s, and counts in whole seconds.
-TTL = {"redis": 2.0, "etcd": 3.0, "zk": 3.0}
+TTL = {"redis": 2.0, "etcd": 3.0, "zk": 3.0, "raft": 3.0}
 
 
 class SeparableEtcd(EtcdCluster):
@@ -100,7 +101,23 @@ class SeparableZooKeeper(ZooKeeperCluster):
         return len(self.modes()) == self.nodes
 
 
-Separable = SeparableEtcd | SeparableZooKeeper
+class SeparableRaft(RaftCluster):
+    """Nodes reach each other through proxies. A node's number is its place in ``servers``."""
+
+    def __init__(self, home: Path, nodes: int) -> None:
+        super().__init__(home, nodes)
+        self.ways = Ways()
+
+    def peer_port(self, number: int, other: int) -> int:
+        target = ("127.0.0.1", super().peer_port(number, other))
+        return self.ways.add(number - 1, other - 1, target).port
+
+    def close(self) -> None:
+        super().close()
+        self.ways.close()
+
+
+Separable = SeparableEtcd | SeparableZooKeeper | SeparableRaft
 
 
 def cluster_of(scheme: str, home: Path, nodes: int | None = None) -> Cluster:
@@ -109,6 +126,8 @@ def cluster_of(scheme: str, home: Path, nodes: int | None = None) -> Cluster:
         return SeparableEtcd(home, nodes or 3)
     if scheme == "zk":
         return SeparableZooKeeper(home, nodes or 3)
+    if scheme == "raft":
+        return SeparableRaft(home, nodes or 3)
     return make_cluster(scheme, home, nodes)
 
 

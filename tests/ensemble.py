@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.stores import SeparableEtcd, SeparableZooKeeper
+from benchmarks.stores import Separable
 from electctl.backend import Backend
 from electctl.elector import LeaderElector
 from electctl.testing import EnsembleConformance, EnsembleHarness
@@ -17,8 +17,8 @@ class SeparableHarness(EnsembleHarness):
     """To be mixed with the harness of a scheme, before it."""
 
     @property
-    def _separable(self) -> SeparableEtcd | SeparableZooKeeper:
-        assert isinstance(self.cluster, SeparableEtcd | SeparableZooKeeper)
+    def _separable(self) -> Separable:
+        assert isinstance(self.cluster, Separable)
         return self.cluster
 
     def leading(self) -> int:

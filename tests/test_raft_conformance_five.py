@@ -1,5 +1,4 @@
-"""The conformance suite on five nodes of the built-in Raft, in a module of its own: they run beside
-each other."""
+"""The conformance suite on five nodes; a module for each number of nodes, to run side by side."""
 
 from __future__ import annotations
 

@@ -173,6 +173,9 @@ class EnsembleHarness(Harness):
     #: Whether the others elect another leader of the store soon (some ten seconds) when theirs is
     #: separated from them, all connections staying open. If not, only followers are separated.
     replaces_separated_leader: bool = True
+    #: Whether clients are served by way of any member. If not, they reach the store's leader alone,
+    #: and the cases that need a client of a follower are left out.
+    followers_serve: bool = True
 
     @property
     def members(self) -> range:
