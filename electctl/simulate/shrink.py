@@ -55,7 +55,7 @@ def report(outcome: Outcome, subject: Subject = SOUND, *, lines: int = 60) -> st
 def _report(outcome: Outcome, small: Outcome, lines: int) -> Sequence[str]:
     faults, actions = small.plan.faults, small.plan.actions
     return [
-        f"seed {outcome.plan.seed}: {outcome.violation}",
+        f"seed {outcome.plan.seed} ({outcome.plan.weather}): {outcome.violation}",
         f"shrunk: {small.violation}",
         f"left: {len(faults)} of {len(outcome.plan.faults)} faults, "
         f"{len(actions)} of {len(outcome.plan.actions)} actions",

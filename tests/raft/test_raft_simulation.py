@@ -80,5 +80,6 @@ def test_a_failure_is_shrunk_to_a_readable_trace() -> None:
     assert small.invariant == "tokens grow"
     assert len(small.plan.faults) + len(small.plan.actions) < len(outcome.plan.faults)
     text = report(outcome, bug)
-    assert text.startswith(f"seed {outcome.plan.seed}: tokens grow")
+    plan = outcome.plan
+    assert text.startswith(f"seed {plan.seed} ({plan.weather}): tokens grow")
     assert text.endswith(small.trace[-1])
