@@ -27,10 +27,11 @@ from pathlib import Path
 
 import electctl
 from benchmarks.outside import descendants, send
-from benchmarks.stores import SeparableEtcd, cluster_of
+from benchmarks.stores import cluster_of
 from electctl.clock import now
 from electctl.elector import LeaderElector
 from electctl.lab.cluster import Cluster
+from electctl_etcd.lab import EtcdCluster
 
 NATIVE = Path(__file__).with_name("native.py")
 COMMAND = ("sh", "-c", "echo held; exec sleep 1000")
@@ -113,8 +114,8 @@ def tools(cluster: Cluster, ttl: float) -> list[Tool]:
         Tool("electctl", lambda e, n: Process(campaign(e, n), '"elected"')),
         Tool("electctl -- command", lambda e, n: Process(campaign(e, n, *COMMAND), "held")),
     ]
-    if isinstance(cluster, SeparableEtcd):
-        lock = [*cluster.etcdctl_at([s.address for s in cluster.entrances]), "lock"]
+    if isinstance(cluster, EtcdCluster):
+        lock = [*cluster.etcdctl_command(), "lock"]
         lock.append(f"--ttl={ttl:g}")
         found += [
             Tool("etcdctl lock", lambda e, n: Process([*lock, e], f"{e}/")),

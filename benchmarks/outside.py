@@ -39,18 +39,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import electctl
-from benchmarks.stores import (
-    TTL,
-    Address,
-    SeparableEtcd,
-    SeparableZooKeeper,
-    cluster_of,
-)
+from benchmarks.stores import TTL, Address, Separable, cluster_of
 from electctl.clock import now
 from electctl.elector import LeaderElector
 from electctl.errors import ElectctlError, Unreachable
 from electctl.lab.cluster import Cluster
 from electctl.lab.proxy import Proxy
+from electctl_etcd.lab import EtcdCluster
 
 WRITER = Path(__file__).with_name("writer.py")
 COMMANDS = ("plain", "stubborn", "forked")
@@ -71,8 +66,8 @@ def etcdctl_argv(
     cluster: Cluster, addresses: Sequence[Address], election: str, name: str, ttl: float
 ) -> list[str]:
     """``etcdctl lock``, up to its command; it has no names."""
-    assert isinstance(cluster, SeparableEtcd)
-    return [*cluster.etcdctl_at(addresses), "lock", f"--ttl={ttl:g}", election, "--"]
+    assert isinstance(cluster, EtcdCluster)
+    return [*cluster.etcdctl_command(addresses=addresses), "lock", f"--ttl={ttl:g}", election, "--"]
 
 
 TOOLS = {"electctl": electctl_argv, "etcdctl": etcdctl_argv}
@@ -272,7 +267,7 @@ def terminated(scene: Scene) -> Iterator[None]:
 @contextmanager
 def cut_off(scene: Scene) -> Iterator[None]:
     """The member that the first campaign is connected to loses all its peers, not its clients."""
-    assert isinstance(scene.cluster, SeparableEtcd | SeparableZooKeeper)
+    assert isinstance(scene.cluster, Separable)
     assert scene.far is not None
     scene.cluster.ways.separate(scene.far)
     try:
@@ -312,7 +307,7 @@ def far_member(fault: str, cluster: Cluster) -> int | None:
     """The member that the first campaign is connected to; None for all of them."""
     if not fault.startswith("cut-off"):
         return None
-    assert isinstance(cluster, SeparableEtcd | SeparableZooKeeper)
+    assert isinstance(cluster, Separable)
     leading = cluster.leading()
     return leading if fault == "cut-off-leader" else (leading + 1) % cluster.nodes
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.stores import SeparableEtcd
 from electctl.backend import Bid, Candidacy, Renewal
 from electctl.clock import now
 from electctl.errors import OutcomeUnknown, Unreachable
 from electctl.testing import EnsembleConformance, EnsembleHarness
 from electctl_etcd.candidacy import EtcdCandidacy
 from electctl_etcd.elector import EtcdBackend
+from electctl_etcd.lab import SeparableEtcd
 from electctl_etcd.rpc import pb
 from tests.ensemble import SeparableHarness, must_make_two_leaders
 from tests.etcd import EtcdHarness

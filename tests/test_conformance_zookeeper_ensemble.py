@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks.stores import SeparableZooKeeper
 from electctl.backend import Bid, Candidacy
 from electctl.clock import now
 from electctl.errors import LeadershipLost
 from electctl.testing import EnsembleConformance, EnsembleHarness
 from electctl_zookeeper.backend import ZooKeeperBackend
 from electctl_zookeeper.candidacy import ZooKeeperCandidacy
+from electctl_zookeeper.lab import SeparableZooKeeper
 from electctl_zookeeper.session import Session
 from tests.ensemble import SeparableHarness, must_make_two_leaders
 from tests.zookeeper import ZooKeeperHarness

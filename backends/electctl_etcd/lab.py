@@ -7,6 +7,7 @@ TTL is 2 s.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from urllib.parse import quote
 from electctl.errors import Unreachable
 from electctl.lab.certificates import make_certificates
 from electctl.lab.cluster import Cluster
+from electctl.lab.gate import Gate, Ways
 from electctl.lab.ports import HOST
 from electctl.lab.ready import http_get
 from electctl.lab.server import Server, find_program
@@ -137,10 +139,16 @@ class EtcdCluster(Cluster):
             raise Unreachable(f"etcdctl {arguments[0]} failed: {done.stderr.strip()}")
         return done.stdout
 
-    def etcdctl_command(self, *, user: str = "") -> list[str]:
-        """How etcdctl is called on this cluster, without its own command."""
+    def etcdctl_command(
+        self, *, user: str = "", addresses: Sequence[tuple[str, int]] = ()
+    ) -> list[str]:
+        """How etcdctl is called on this cluster, without its own command.
+
+        ``addresses`` are those of the members; all of them by default.
+        """
         scheme = "https" if self.tls else "http"
-        endpoints = ",".join(f"{scheme}://{HOST}:{server.port}" for server in self.servers)
+        chosen = addresses or [server.address for server in self.servers]
+        endpoints = ",".join(f"{scheme}://{host}:{port}" for host, port in chosen)
         command = [find_program("etcdctl", _PACKAGE_CLIENT), f"--endpoints={endpoints}"]
         if user:
             command.append(f"--user={user}")
@@ -164,8 +172,46 @@ class EtcdCluster(Cluster):
         if self.tls:
             folder = quote(str(self.certificates))
             options = f"?ca={folder}/ca.crt&cert={folder}/client.crt&key={folder}/client.key"
-        return (
-            f"{self.scheme}://{login}{hosts}/{options}"
-            if options
-            else (f"{self.scheme}://{login}{hosts}")
-        )
+        return f"{self.scheme}://{login}{hosts}" + (f"/{options}" if options else "")
+
+
+class SeparableEtcd(EtcdCluster):
+    """Members that can be cut off from each other: they meet through gates.
+
+    One that is cut off is not told: its links stay open and carry nothing, as behind a router that
+    drops packets. A member's number is its place in ``servers``.
+    """
+
+    def __init__(self, home: Path, nodes: int) -> None:
+        super().__init__(home, nodes)
+        self.ways = Ways()
+        self._gates: dict[int, Gate] = {}
+
+    def peer_port(self, number: int) -> int:
+        port = self.port(f"etcd-{number}-gate")
+        if number not in self._gates:
+            target = (HOST, super().peer_port(number))
+            ways = {caller: self.ways.add(caller, number, target) for caller in range(self.nodes)}
+            self._gates[number] = Gate(port, ways, self._pids)
+        return port
+
+    def _pids(self) -> dict[int, int]:
+        return {number: server.pid for number, server in enumerate(self.servers) if server.pid}
+
+    def leading(self) -> int:
+        """The number of the member that leads the others."""
+        told = json.loads(self.etcdctl("endpoint", "status", "--write-out=json"))
+        for number, status in enumerate(one["Status"] for one in told):
+            if status["leader"] == status["header"]["member_id"]:
+                return number
+        raise LookupError("no member leads")
+
+    def close(self) -> None:
+        super().close()
+        for gate in self._gates.values():
+            gate.close()
+        self.ways.close()
+
+    def settled(self) -> bool:
+        """Whether every member serves."""
+        return not any(server.why_silent() for server in self.servers)

@@ -15,6 +15,7 @@ from typing import ClassVar
 from electctl.clock import now
 from electctl.errors import MissingDependency, Unreachable
 from electctl.lab.cluster import Cluster
+from electctl.lab.gate import Ways
 from electctl.lab.ports import HOST
 from electctl.lab.ready import exchange
 from electctl.lab.server import POLL, START_TIMEOUT, Server, find_program
@@ -188,3 +189,37 @@ class ZooKeeperCluster(Cluster):
         except OSError:
             return ""
         return b"".join(chunks).decode(errors="replace")
+
+
+class SeparableZooKeeper(ZooKeeperCluster):
+    """Members that can be cut off from each other: they meet through proxies.
+
+    One that is cut off is not told: its links stay open and carry nothing, as behind a router that
+    drops packets. A member's number is its place in ``servers``, from 0; its ``myid`` is one more.
+    """
+
+    def __init__(self, home: Path, nodes: int) -> None:
+        super().__init__(home, nodes)
+        self.ways = Ways()
+
+    def peer_address(self, number: int, other: int) -> tuple[int, int]:
+        real = super().peer_address(number, other)
+        if number == other:
+            return real
+        made = [self.ways.add(number - 1, other - 1, (HOST, port)) for port in real]
+        return made[0].port, made[1].port
+
+    def leading(self) -> int:
+        """The number of the member that leads the others."""
+        for number, mode in self.modes().items():
+            if mode in ("leader", "standalone"):
+                return number - 1
+        raise LookupError("no member leads")
+
+    def close(self) -> None:
+        super().close()
+        self.ways.close()
+
+    def settled(self) -> bool:
+        """Whether every member serves."""
+        return len(self.modes()) == self.nodes
