@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from electctl.errors import ConfigError
 
@@ -28,13 +28,18 @@ def read_bytes(path: Path, what: str) -> bytes:
     """The content of a small file. Raises ConfigError."""
     try:
         with path.open("rb") as stream:
-            raw = stream.read(_MAX_BYTES + 1)
+            return read_stream(stream, f"{what} {path}")
     except OSError as error:
         raise ConfigError(
             f"{what} {path} cannot be read: {error.strerror}", hint="is the path right?"
         ) from None
+
+
+def read_stream(stream: IO[bytes], what: str) -> bytes:
+    """All of a small stream. Raises ConfigError, OSError."""
+    raw = stream.read(_MAX_BYTES + 1)
     if len(raw) > _MAX_BYTES:
-        raise ConfigError(f"{what} {path} is over 1 MB", hint="is it the right file?")
+        raise ConfigError(f"{what} is over 1 MB", hint="is it the right file?")
     return raw
 
 

@@ -236,6 +236,14 @@ def test_what_is_there_already_and_not_installed_is_said() -> None:
     )
 
 
+def test_more_than_is_needed_is_said() -> None:
+    surplus = advice(JOB | {"existing": "etcd"}).surplus
+    assert surplus is not None
+    assert surplus.key == "consensus"
+    assert advice(JOB).surplus is None
+    assert advice(JOB | {"audit": "yes"}).surplus is None
+
+
 def test_none_fits() -> None:
     verdict = evaluate(TREE, JOB | {"audit": "yes"}, [LOCK])
     assert verdict.best is None

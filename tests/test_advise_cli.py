@@ -106,6 +106,24 @@ def test_a_tree_of_ones_own(electctl: Electctl) -> None:
     assert verdict["path"][0]["because"] == "Rule 4 of our handbook."
 
 
+def test_a_backend_of_a_third_party_takes_part_by_itself(
+    electctl: Electctl, tmp_path: Path
+) -> None:
+    """As pip would install it: a package on the path, and its entry point."""
+    dist = tmp_path / "electctl_file-1.dist-info"
+    dist.mkdir()
+    (dist / "METADATA").write_text("Metadata-Version: 2.1\nName: electctl-file\nVersion: 1\n")
+    (dist / "entry_points.txt").write_text("[electctl.backends]\nfile = electctl_file:PLUGIN\n")
+    package = Path(__file__).parent / "example_backend"
+    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{package}"}
+    done = electctl.run("advise", "--json", *given(NIGHTLY), env=env, check=0)
+    (verdict,) = objects(done.stdout, "advise")
+    (file,) = [one for one in verdict["refused"] if one["schemes"] == ["file"]]
+    assert [(lack["trait"], lack["actual"]) for lack in file["lacks"]] == [("reach", "host")]
+    here = ["--set", "hosts=one", "--check", "file:///tmp/x"]
+    electctl.run("advise", *given(NIGHTLY), *here, env=env, check=0)
+
+
 # Ways out ----------------------------------------------------------------------------------------
 
 

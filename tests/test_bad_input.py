@@ -324,6 +324,7 @@ ADVISE = [
     judged("backend: redis://h\nelections: {a: {answers: {audit: no}}}", "'a': answers", "set", 2),
     judged("elections:\n  a:\n    answers: no", "c.yaml:3: answers must hold", "ttl: 10s"),
     Bad(("advise", "--show", "--budget"), 2, "--show and --budget do not go together", "leave one"),
+    Bad(("advise", "--json", "--markdown"), 2, "contradict each other", "leave one out"),
     Bad(("advise", "--ttl", "5s"), 2, "--ttl and --grace are for --budget", "-b redis"),
     Bad(("advise", "--budget", "-b", "reids"), 2, "starts with its scheme", "electctl backends"),
     Bad(("advise", "--budget", "-b", "redis", "--set", "a=b"), 2, "takes no answers", "leave"),

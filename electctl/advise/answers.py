@@ -6,6 +6,7 @@ What this does not guarantee: that every question has an answer; see
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -49,10 +50,10 @@ def from_config(tree: Tree, answers: Mapping[str, tuple[str, str]]) -> dict[str,
 
 def read(source: str) -> tuple[bytes, str]:
     """The content and the name of ``--answers FILE``; ``-`` is stdin. Raises ConfigError."""
-    import sys
-
     if source == "-":
-        return sys.stdin.buffer.read(), "stdin"
+        if sys.stdin is None:
+            raise ConfigError("--answers -: stdin is closed", hint="--answers FILE reads a file")
+        return nodes.read_stream(sys.stdin.buffer, "stdin"), "stdin"
     return nodes.read_bytes(Path(source), "answers file"), source
 
 

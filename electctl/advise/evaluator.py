@@ -98,6 +98,19 @@ class Verdict:
         """The first that fits; None if none of the installed ones does."""
         return self.fits[0] if self.fits else None
 
+    @property
+    def surplus(self) -> Class | None:
+        """A stronger class than the answers need that the best meets too; the strongest such."""
+        found = None
+        if self.best is not None:
+            for class_ in list(self.tree.classes.values())[
+                self.tree.strength(self.class_.key) + 1 :
+            ]:
+                needs = [self.tree.needs[name] for name in self.tree.needs_of(class_.key)]
+                if not judge(self.best, needs).lacks:
+                    found = class_
+        return found
+
     def wanted_by(self, need: Need) -> list[Rule]:
         """The rules that raise a need, the strongest first."""
         return _wanted_by(self.tree, need, [step.rule for step in self.path])

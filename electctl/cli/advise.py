@@ -121,6 +121,8 @@ def advise(
     chosen = [name for name, given in modes.items() if given]
     if len(chosen) > 1:
         raise UsageError(f"{chosen[0]} and {chosen[1]} do not go together", hint="leave one out")
+    if frame.json and markdown:
+        raise UsageError("--json and --markdown contradict each other", hint="leave one out")
     if not budget and (ttl is not None or grace is not None):
         raise UsageError("--ttl and --grace are for --budget", hint="--budget -b redis --ttl 5s")
     if budget:

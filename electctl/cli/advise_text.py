@@ -216,6 +216,8 @@ def _headline(verdict: Verdict) -> tuple[str, ...]:
     else:
         traits = verdict.best.traits
         lines.append(f"Use {_name(verdict.best)}: {traits.mechanism}.")
+        if verdict.surplus is not None:
+            lines.append(f"It is {verdict.surplus.title}, which is more than the answers need.")
     unknown = [key for key, answer in verdict.answers.items() if answer.state == "unknown"]
     if unknown:
         lines.append(f"Not known, so counted as the safe side: {', '.join(unknown)}.")
