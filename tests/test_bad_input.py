@@ -74,8 +74,6 @@ COMMAND_LINES = [
     Bad(("backends", f"redis://:{SECRET}@h"), 2, "unexpected extra argument", "backends --help"),
     Bad(("holders", "a", "-b"), 2, "'-b' requires an argument", "holders --help"),
     Bad(("holders", "a", "--json=yes"), 2, "'--json' does not take a value", "holders --help"),
-    Bad(("holders", "a"), 2, "no backend is named", "ELECTCTL_BACKEND"),
-    Bad(("campaign", "a", "--", "true"), 2, "no backend is named", "electctl.yaml"),
     Bad(("holders", "", *WITH), 2, "the election name is empty", "name"),
     Bad(("watch", LONG, *WITH), 2, "1025 bytes; 1024 are allowed", "shorten"),
     Bad(("holders", os.fsdecode(b"\xff"), *WITH), 2, "not valid UTF-8", "text"),
@@ -256,7 +254,11 @@ RAFT = [
     Bad((*NODE[:-1], "."), 78, "raft.db is damaged", "do not repair it", {"raft.db": "x" * 999}),
     Bad((*NODE[:-1], "."), 78, "raft.db is empty", "restore all", {"raft.db": ""}),
     Bad((*NODE[:4], "--data", "d", "--socket", "x" * 200), 78, "too long", "107 bytes"),
-    Bad(("raft", "status"), 2, "no backend is named", "ELECTCTL_BACKEND"),
+    Bad(("raft", "status"), 69, "no node answers", "whichever command needs local: starts it"),
+    Bad(("raft", "stop"), 1, "no embedded server runs", "starts it"),
+    Bad(("holders", "a", "-b", "local://host"), 2, "local: names no host", "-b local:"),
+    Bad(("holders", "a", "-b", "local:?state=/x"), 2, "no option 'state'", "idle"),
+    Bad(("holders", "a", "-b", "local:?idle=x"), 2, "local:?idle=: 'x' is not", "500ms"),
     Bad(("raft", "status", *WITH), 2, "redis:// is not a cluster of electctl raft", "raft://"),
     Bad(("raft", "status", "--node", "h"), 2, "--node: 'h' is not HOST:PORT", "127.0.0.1:7400"),
 ]
@@ -317,7 +319,6 @@ ADVISE = [
     Bad(("advise", "--check-all"), 2, "there is no config file", "elections:"),
     judged("elections: {}", "c.yaml has none", "elections:", 2),
     judged("elections: {a: {}}", "no election in c.yaml has answers", "answers:", 2),
-    judged("elections: {a: {answers: {audit: no}}}", "no backend is named for 'a'", "backend:"),
     judged(
         "backend: redis://h\nelections: {a: {answers: {audit: nope}}}", ":2: 'nope'", "mean no?"
     ),

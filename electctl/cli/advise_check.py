@@ -15,7 +15,7 @@ from electctl.cli import prose
 from electctl.cli.advise import complete
 from electctl.cli.advise_text import lack_dicts, need_dict, point_text
 from electctl.cli.render import shown
-from electctl.errors import ConfigError, UsageError
+from electctl.errors import UsageError
 from electctl.registry import plugin
 from electctl.url import BackendURL
 
@@ -80,12 +80,7 @@ def _of_election(
     frame: Frame, tree: Tree, said: dict[str, str], election: str, ask: bool
 ) -> list[_Choice]:
     settings = frame.settings
-    urls = settings.configured_urls(election)
-    if not urls:
-        raise ConfigError(
-            f"{settings.path}: no backend is named for {election!r}",
-            hint="backend: beside its answers, or at the top",
-        )
+    urls = settings.configured_urls(election) or settings.backend_urls(election)
     whose = f"{election!r}: "
     answers = from_config(tree, settings.answers(election)) | said
     answers = complete(frame, tree, answers, ask=ask, whose=whose)
