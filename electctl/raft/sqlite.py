@@ -132,7 +132,7 @@ class SqliteStorage(Storage):
             # Exclusive from the first read on, for as long as we live: two processes on one file
             # would vote twice.
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
-            db.execute("PRAGMA journal_mode = DELETE")
+            db.execute("PRAGMA journal_mode = PERSIST")
             db.execute("PRAGMA synchronous = FULL")
             db.execute("BEGIN EXCLUSIVE")
             ((version,),) = db.execute("PRAGMA user_version").fetchall()
