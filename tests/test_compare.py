@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import electctl as package
 from electctl.compare import textbook
-from electctl.compare.promises import Promise, promises
+from electctl.compare.promises import Promise, promises, schemes_of
 from electctl.errors import ConfigError
 from electctl.formula import evaluate
 from electctl.registry import plugins, schemes
@@ -96,15 +96,16 @@ def test_columns_are_chosen_by_scheme_or_url() -> None:
 
 
 def test_a_ttl_that_campaign_would_refuse_is_said_so() -> None:
-    traits = ALL[0].traits
-    assert Promise.of(("x",), traits, 10.0).unsafe is None
-    assert "unsafe" in str(Promise.of(("x",), traits, 0.1).unsafe)
+    owner = plugins()[0]
+    assert Promise.of(owner, owner.traits, 10.0).unsafe is None
+    assert "unsafe" in str(Promise.of(owner, owner.traits, 0.1).unsafe)
 
 
 def test_a_bound_that_is_no_formula_is_said_with_its_scheme() -> None:
-    broken = replace(ALL[0].traits, scheme="mine", failover="soon")
+    owner = plugins()[0]
+    broken = replace(owner.traits, scheme="mine", failover="soon")
     with pytest.raises(ConfigError, match="mine://: 'soon' is not a formula"):
-        Promise.of(("mine",), broken, 10.0)
+        Promise.of(owner, broken, 10.0)
 
 
 # How it is shown ---------------------------------------------------------------------------------
@@ -135,7 +136,7 @@ def test_in_a_pipe_each_backend_has_a_block(electctl: Electctl) -> None:
         for text in expected(promise):
             assert text in shown
     assert all(len(line) <= 80 or "://" in line for line in done.stdout.splitlines())
-    opening = done.stdout[: done.stdout.index(f"{ALL[0].schemes[0]}://")]
+    opening = done.stdout[: done.stdout.index(schemes_of(ALL[0]))]
     assert all(row[0] in opening for row in textbook.ROWS)
 
 

@@ -51,10 +51,13 @@ class Promise:
     failover: float
     #: Why ``campaign`` would refuse the TTL; None if it is safe.
     unsafe: str | None
+    #: A URL, to show how the schemes are written.
+    example: str
 
     @classmethod
-    def of(cls, schemes: Sequence[str], traits: Traits, ttl: float | None) -> Promise:
+    def of(cls, owner: Plugin, traits: Traits, ttl: float | None) -> Promise:
         """``ttl`` defaults to the scheme's. Raises ConfigError if its formula has no value."""
+        schemes = tuple(s for s in owner.schemes if owner.traits_of(s) == traits)
         chosen = traits.default_ttl if ttl is None else ttl
         try:
             Timing.of(traits, chosen)
@@ -62,7 +65,8 @@ class Promise:
             unsafe: str | None = error.message
         else:
             unsafe = None
-        return cls(tuple(schemes), traits, chosen, traits.failover_bound(chosen), unsafe)
+        bound = traits.failover_bound(chosen)
+        return cls(schemes, traits, chosen, bound, unsafe, owner.example)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON shows it."""
@@ -93,10 +97,7 @@ def promises(chosen: Sequence[str] = (), ttl: float | None = None) -> list[Promi
         order = list(FAMILIES)
         pairs.sort(key=lambda pair: (order.index(pair[0].family), pair[0].title))
         found = dict(pairs)
-    return [
-        Promise.of([s for s in owner.schemes if owner.traits_of(s) == traits], traits, ttl)
-        for traits, owner in found.items()
-    ]
+    return [Promise.of(owner, traits, ttl) for traits, owner in found.items()]
 
 
 def _token(promise: Promise) -> str:
@@ -140,8 +141,9 @@ ROWS: dict[str, Callable[[Promise], str]] = {
 
 
 def schemes_of(promise: Promise) -> str:
-    """``redis://, rediss://``."""
-    return ", ".join(f"{scheme}://" for scheme in promise.schemes)
+    """``redis://, rediss://``; a scheme that names no place is written without the slashes."""
+    mark = ":" if promise.example.endswith(":") else "://"
+    return ", ".join(f"{scheme}{mark}" for scheme in promise.schemes)
 
 
 def losses(weakness: Weakness) -> str:
