@@ -251,6 +251,16 @@ def test_a_log_that_was_cut_down_is_there_after_a_restart(tmp_path: Path) -> Non
     assert found.checkpoint.value == b"1200"
 
 
+def test_a_log_of_few_large_entries_is_cut_down_too(node: Server, election: str) -> None:
+    with Talk(node.address) as talk:
+        session, token = leads(talk, election)
+        for number in range(1, 25):
+            save = Save(session, 1 + number, token, "s", bytes(400_000), number)
+            assert talk.submit(save) == Done()
+    status = ask_status(node.address, DEADLINE)
+    assert status.applied - status.snapshot_index < 25
+
+
 def test_a_node_that_lost_its_store_is_not_let_in_again(tmp_path: Path) -> None:
     """It may have forgotten a vote, or an entry that is committed."""
     with RaftCluster(tmp_path, 3) as cluster:
@@ -260,6 +270,11 @@ def test_a_node_that_lost_its_store_is_not_let_in_again(tmp_path: Path) -> None:
         node = cluster.servers[lost]
         node.stop()
         (tmp_path / node.name / "data" / "raft.db").unlink()
+        with pytest.raises(Unreachable, match="ended with code 78"):
+            node.start()
+        assert "is not empty and holds no raft.db" in node.tail()
+        for left in (tmp_path / node.name / "data").iterdir():
+            left.unlink()
         node.start()
         wait_for(lambda: "it may have forgotten a vote" in node.log.read_text())
         assert not cluster.settled()

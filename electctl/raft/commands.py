@@ -93,6 +93,11 @@ ClientCommand = Open | Enter | Leave | Save | Close | Evict
 Command = Noop | Open | Enter | Leave | Save | Close | Expire | Evict
 
 
+def weight(command: Command) -> int:
+    """Bytes of the one thing in a command that may be large."""
+    return len(command.value) if isinstance(command, Save) else 0
+
+
 # Results -----------------------------------------------------------------------------------------
 
 

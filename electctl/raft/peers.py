@@ -15,9 +15,9 @@ from ssl import SSLContext
 
 from electctl.errors import ElectctlError
 from electctl.raft.codec import Malformed
-from electctl.raft.commands import Save
+from electctl.raft.commands import weight
 from electctl.raft.connection import Connection
-from electctl.raft.messages import Append, Entry, Message
+from electctl.raft.messages import Append, Message
 from electctl.raft.wire import (
     HELLO_LIMIT,
     PEER_LIMIT,
@@ -163,12 +163,12 @@ def pieces(message: Message) -> Iterator[bytes]:
     if not isinstance(message, Append):
         yield frame(message)
         return
-    start = weight = 0
+    start = size = 0
     for number, entry in enumerate(message.entries):
-        weight += _weight(entry)
-        if weight > _PIECE and number > start:
+        size += weight(entry.command)
+        if size > _PIECE and number > start:
             yield frame(_part(message, start, number))
-            start, weight = number, _weight(entry)
+            start, size = number, weight(entry.command)
     yield frame(_part(message, start, len(message.entries)))
 
 
@@ -178,11 +178,6 @@ def _part(message: Append, start: int, end: int) -> Append:
     before = message.entries[start - 1]
     entries = message.entries[start:end]
     return replace(message, prev_index=before.index, prev_term=before.term, entries=entries)
-
-
-def _weight(entry: Entry) -> int:
-    """Bytes of the only thing in an entry that can be large."""
-    return len(entry.command.value) if isinstance(entry.command, Save) else 0
 
 
 def _cause(error: OSError) -> str:

@@ -31,6 +31,7 @@ from electctl.raft.commands import (
     Noop,
     Open,
     Opened,
+    weight,
 )
 from electctl.raft.core import Raft
 from electctl.raft.deadlines import Deadlines
@@ -68,6 +69,9 @@ from electctl.raft.steps import (
     Tick,
 )
 from electctl.raft.steps import Instruction as RaftInstruction
+
+#: Bytes of checkpoints in the log after which it is cut down, however few entries they are.
+_HEAVY = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ class Replica:
     """Feed :meth:`handle`; carry out what it returns, in order, before the next event.
 
     ``tick_ms`` is the time between two ticks. The log is cut down to a snapshot whenever
-    ``compact_after`` entries have been applied since the last one.
+    ``compact_after`` entries have been applied since the last one, or some MiB of checkpoints.
     """
 
     def __init__(
@@ -137,6 +141,8 @@ class Replica:
         self.applied = raft.log.snapshot.index
         self._restore = restore
         self._compact_after = compact_after
+        #: Bytes of checkpoints that the log has brought since it was last cut down.
+        self._weight = 0
         self._deadlines = Deadlines(tick_ms)
         self._waiting: dict[int, tuple[str, int]] = {}
         self._pending: list[_Pending] = []
@@ -368,6 +374,7 @@ class Replica:
         touched = self._touched(entry.command)
         effect = self.table.apply(entry.index, entry.command)
         self.applied = entry.index
+        self._weight += weight(entry.command)
         if self.raft.role is not Role.LEADER:
             return
         self._keep_time(entry.command, effect)
@@ -390,5 +397,9 @@ class Replica:
             self._heard.pop(effect.ended, None)
 
     def _compact(self) -> None:
-        if self.applied - self.raft.log.snapshot.index >= self._compact_after:
+        snapshot = self.raft.log.snapshot
+        # Twice the snapshot: what is written again and again must not outgrow what is new.
+        heavy = self._weight >= max(_HEAVY, 2 * len(snapshot.state))
+        if heavy or self.applied - snapshot.index >= self._compact_after:
+            self._weight = 0
             self._carry_out(self.raft.handle(Compact(self.applied, dump(self.table))))
