@@ -48,8 +48,9 @@ class Deadlines:
         self._ends.pop(number, None)
 
     def left_ms(self, number: int) -> int:
-        """Milliseconds after which the session is to end if nothing is heard of it."""
-        return max(0, self._ends.get(number, 0) - self._now) * self._tick_ms
+        """Milliseconds for which the session lives at least, if nothing more is heard of it."""
+        # Part of the present tick has passed already.
+        return max(0, self._ends.get(number, 0) - self._now - 1) * self._tick_ms
 
     def tick(self) -> Iterable[int]:
         """A tick has passed; the sessions whose time is up, at each tick until they end."""
