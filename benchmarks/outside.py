@@ -46,6 +46,7 @@ from electctl.errors import ElectctlError, Unreachable
 from electctl.lab.cluster import Cluster
 from electctl.lab.proxy import Proxy
 from electctl_etcd.lab import EtcdCluster
+from electctl_raft.lab import RaftCluster
 
 WRITER = Path(__file__).with_name("writer.py")
 COMMANDS = ("plain", "stubborn", "forked")
@@ -298,8 +299,10 @@ NEED_STOPPING = ("store-gone", "sigterm")
 def faults_of(scheme: str, nodes: int, tool: str = "electctl") -> list[str]:
     """The faults that can be played."""
     impossible = set(NEED_STOPPING) if tool != "electctl" else set()
-    if scheme not in ("etcd", "zk") or nodes == 1:
+    if scheme not in ("etcd", "zk", "raft") or nodes == 1:
         impossible |= {"cut-off", "cut-off-leader"}
+    if scheme == "raft":
+        impossible.add("cut-off")  # its followers serve nobody
     return [fault for fault in FAULTS if fault not in impossible]
 
 
@@ -327,7 +330,8 @@ def one_round(
     election = f"outside-{fault}-{command}-{os.urandom(4).hex()}"
     far = far_member(fault, cluster)
     servers = list(enumerate(cluster.entrances))
-    near = [server.address for number, server in servers if number != far]
+    serves = isinstance(cluster, RaftCluster)  # the one cut off is then the only one that does
+    near = [server.address for number, server in servers if number != far or serves]
     with ExitStack() as stack:
         links = [
             stack.enter_context(Proxy(server.address))
