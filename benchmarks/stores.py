@@ -62,9 +62,13 @@ def cluster_of(scheme: str, home: Path, nodes: int | None = None) -> Cluster:
 def operations(cluster: Cluster) -> Counter[str]:
     """What clients have asked of all servers so far, by kind; pings and keep-alives included.
 
-    etcd: messages of each gRPC method; ZooKeeper: packets; Redis: commands, also those in scripts.
+    etcd: messages of each gRPC method; ZooKeeper: packets; Redis: commands, also those in scripts;
+    raft: entries of the log, which renewals and reads do not make.
     """
     found: Counter[str] = Counter()
+    if isinstance(cluster, RaftCluster):
+        found["entries"] = max(status.commit for status in cluster.statuses().values())
+        return found
     for server in cluster.entrances:
         if isinstance(cluster, EtcdCluster):
             for labels, value in _metrics(cluster.port(f"{server.name}-status"), RECEIVED):
