@@ -289,6 +289,9 @@ class Node:
         if welcome.number != number:
             raise Stranger(f"it is node {welcome.number}")
         self._check(number, welcome.voters, welcome.store)
+        if self._store.peer_store(number) is None:
+            # Only from here: at the address that was configured for it, not from whoever calls.
+            self._store.learn_peer_store(number, welcome.store)
 
     def _check(self, number: int, voters: tuple[int, ...], store: str) -> None:
         """Raises Stranger if that is not node ``number`` of our cluster, with the store it had."""
@@ -297,10 +300,7 @@ class Node:
             raise Stranger(f"its voters are {_listed(voters)}, ours {_listed(mine.voters)}")
         if number not in mine.peers:
             raise Stranger(f"we are node {number} ourselves")
-        known = self._store.peer_store(number)
-        if known is None:
-            self._store.learn_peer_store(number, store)
-        elif known != store:
+        if self._store.peer_store(number) not in (None, store):
             raise Stranger(
                 f"node {number} has not the store that it had: it may have forgotten a vote"
             )
