@@ -237,6 +237,9 @@ class Plugin:
     traits: Traits
     backend: str
     requires: str = ""
+    #: "module:function", called with the URL and a function that takes a line for people, before a
+    #: command opens the backend: starts what the scheme starts by itself. Most start nothing.
+    prepare: str = ""
     lab: str | None = None
     #: Submodules of the client library that ``backend`` imports, where its package loads more than
     #: these need. The command line loads only these (:mod:`electctl.deferral`).

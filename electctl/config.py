@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from electctl.url import BackendURL
 
+#: The backend where none is named anywhere.
+DEFAULT = "local:"
 _FILE = "electctl.yaml"
 
 Warn = Callable[[str], None]
@@ -94,10 +96,10 @@ class Settings:
         return found
 
     def backend_urls(self, election: str | None = None) -> list[BackendURL]:
-        """Where ``election`` is held (None: any election); never empty.
+        """Where ``election`` is held (None: any election); never empty: :data:`DEFAULT` at last.
 
-        Raises UsageError (none is named anywhere, or a URL of the command line or environment is
-        malformed), ConfigError (one of the config file is).
+        Raises UsageError (a URL of the command line or environment is malformed), ConfigError (one
+        of the config file is).
         """
         from electctl.url import BackendURL
 
@@ -106,14 +108,7 @@ class Settings:
             return [
                 BackendURL.parse(text) for text in dict.fromkeys(self.flags or self.environment)
             ]
-        urls = self.configured_urls(election)
-        if not urls:
-            raise UsageError(
-                "no backend is named",
-                hint="-b redis://127.0.0.1:6379/0, or ELECTCTL_BACKEND, or backend: in "
-                "electctl.yaml; electctl lab up redis starts one to try things on",
-            )
-        return urls
+        return self.configured_urls(election) or [BackendURL.parse(DEFAULT)]
 
     def configured_urls(self, election: str | None = None) -> list[BackendURL]:
         """What the config file alone says of where ``election`` is held. Raises ConfigError."""

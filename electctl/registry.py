@@ -7,6 +7,7 @@ opened.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -65,6 +66,17 @@ def open_backend(url: str | BackendURL) -> Backend:
     if not isinstance(backend, Backend):
         raise ConfigError(f"{found.backend} is not a Backend")
     return backend
+
+
+def prepare(url: BackendURL, say: Callable[[str], None]) -> None:
+    """Have started what ``url`` stands on, where its scheme does that; ``say`` takes a line.
+
+    Raises UsageError, ConfigError, Unreachable.
+    """
+    found = plugin(url.scheme)
+    if found.prepare:
+        url.check_options(found.options)
+        load_part(found, found.prepare)(url, say)
 
 
 def load_part(found: Plugin, spec: str) -> Any:

@@ -51,9 +51,9 @@ def make_private(path: Path) -> None:
 
 
 def check_private(path: Path) -> None:
-    """Raise ConfigError if somebody else could have put something into ``path``.
+    """Raise ConfigError if somebody else could have put something into the directory ``path``.
 
-    Nothing is said of a directory that is not there.
+    Nothing is said of one that is not there.
     """
     try:
         found = path.stat()

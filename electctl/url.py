@@ -34,6 +34,8 @@ def mask_text(text: str) -> str:
 class BackendURL:
     """``scheme://[user[:password]@]host[:port][,host[:port]…][/path][?option=value&…]``.
 
+    Without all that stands for a place it is ``scheme:[?option=value&…]``, as in ``local:``.
+
     ``hosts`` holds (host, port) pairs, port None where none was given. ``path`` has no leading
     slash. Hosts may be IPv6 in brackets. A ``password_file`` option names a file that holds the
     password; the environment variable ELECTCTL_PASSWORD is used when the URL has a user or none
@@ -62,18 +64,18 @@ class BackendURL:
                 f"the {scheme} URL has white space or control characters in it",
                 hint="write them as %20 and so on",
             )
-        if rest and not rest.startswith("//"):
+        if rest and not rest.startswith(("//", "?")):
             raise UsageError(
                 f"{scheme}: must be followed by //", hint=f"as in {scheme}://host:port"
             )
         # The query first: an option may hold a path, as in redis://host?ca=/etc/ca.pem.
-        place, query_mark, query = rest[2:].partition("?")
+        place, query_mark, query = rest.removeprefix("//").partition("?")
         authority, _, path = place.partition("/")
         user, password, hosts = _authority(scheme, authority)
         options = _options(scheme, query) if query_mark else {}
         if "password_file" in options:
             password = _read_password(options.pop("password_file"), password)
-        elif password is None:
+        elif password is None and place:
             password = os.environ.get("ELECTCTL_PASSWORD") or None
         return cls(scheme, hosts, user, password, unquote(path), options)
 
@@ -103,7 +105,9 @@ class BackendURL:
         if self.password:
             user += ":" + (MASK if mask else quote(self.password, safe=""))
         hosts = ",".join(_host_text(host, port) for host, port in self.hosts)
-        text = f"{self.scheme}://{user + '@' if user else ''}{hosts}"
+        text = f"{self.scheme}:"
+        if user or hosts or self.path:
+            text += f"//{user + '@' if user else ''}{hosts}"
         if self.path:
             text += "/" + quote(self.path, safe="/")
         if self.options:

@@ -122,8 +122,11 @@ class Electctl:
             for pipe in (process.stdin, process.stdout, process.stderr):
                 if pipe is not None:
                     pipe.close()
-        if (self.home / "state" / "electctl" / "lab").exists():
+        state = Path(self.env["XDG_STATE_HOME"]) / "electctl"
+        if (state / "lab").exists():
             self.run("lab", "down", "--all", check=0)
+        if (state / "local" / "socket").exists():
+            self.run("raft", "stop")
 
     def _argv(self, args: tuple[str | Path, ...]) -> list[str]:
         assert self._program is not None

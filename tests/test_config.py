@@ -47,12 +47,9 @@ def refusal(path: str) -> ConfigError:
     return caught.value
 
 
-def test_nothing_named_is_a_usage_error_that_shows_the_three_ways() -> None:
-    with pytest.raises(UsageError) as caught:
-        Settings.load().backend_urls()
-    assert caught.value.exit_code == 2
-    for way in ("-b redis://", "ELECTCTL_BACKEND", "backend:"):
-        assert way in (caught.value.hint or "")
+def test_nothing_named_is_the_embedded_default() -> None:
+    assert urls(Settings.load()) == ["local:"]
+    assert Settings.load().configured_urls() == []
 
 
 def test_precedence_is_flag_environment_election_top(monkeypatch: pytest.MonkeyPatch) -> None:

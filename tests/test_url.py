@@ -46,6 +46,7 @@ def _no_password(monkeypatch: pytest.MonkeyPatch) -> None:
             BackendURL("rediss", (("h", None),), options={"ca": "/etc/ca.pem"}),
         ),
         ("local:", BackendURL("local")),
+        ("local:?idle=5s", BackendURL("local", options={"idle": "5s"})),
         ("k8s:///ns", BackendURL("k8s", path="ns")),
     ],
 )
@@ -175,3 +176,12 @@ def test_any_text_is_a_url_or_a_clear_refusal(text: str) -> None:
 )
 def test_foreign_messages_are_masked(text: str, masked: str) -> None:
     assert mask_text(text) == masked
+
+
+@pytest.mark.parametrize("text", ["local:", "local:?idle=5s"])
+def test_a_url_without_a_place_is_shown_as_it_is_written_and_has_no_password(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ELECTCTL_PASSWORD", "s3cret")
+    assert parse(text).masked() == parse(text).without_password() == text
+    assert parse(text).password is None

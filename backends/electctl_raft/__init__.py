@@ -1,11 +1,12 @@
-"""``raft://`` and ``rafts://``: a lease table that the built-in Raft replicates.
+"""``raft://``, ``rafts://`` and ``local:``: a lease table that the built-in Raft replicates.
 
-Importing this module imports neither. What it does not guarantee: see ``traits``.
+Importing this module imports no backend. What it does not guarantee: see ``traits``.
 """
 
 from __future__ import annotations
 
 from electctl.backend import Plugin
+from electctl_raft.local_traits import LOCAL_TRAITS
 from electctl_raft.traits import TRAITS
 
 PLUGIN = Plugin(
@@ -19,4 +20,13 @@ PLUGIN = Plugin(
         "cert": "file with our certificate (rafts://)",
         "key": "file with the key of our certificate (rafts://)",
     },
+)
+
+LOCAL = Plugin(
+    schemes=("local",),
+    traits=LOCAL_TRAITS,
+    backend="electctl_raft.local:LocalBackend",
+    prepare="electctl_raft.local:prepare",
+    example="local:",
+    options={"idle": "the server ends when nobody has used it for so long (default: 1m)"},
 )

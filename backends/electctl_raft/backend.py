@@ -35,9 +35,9 @@ class RaftBackend(Backend):
     be used.
     """
 
-    def __init__(self, url: BackendURL) -> None:
+    def __init__(self, url: BackendURL, target: Target | None = None) -> None:
         super().__init__(url)
-        self._target = Target.parse(url)
+        self._target = target or Target.parse(url)
         self._desk = Desk(self._target.addresses, self._target.tls)
 
     @property

@@ -5,7 +5,7 @@ What this does not guarantee: see the help text, and :mod:`electctl.campaign`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from electctl.campaign.supervisor import Inbox, Job
     from electctl.campaign.term import Term
     from electctl.cli.campaign_output import Output
+    from electctl.errors import ElectctlError
     from electctl.traits import Traits
     from electctl.url import BackendURL
 
@@ -353,6 +354,7 @@ def _campaign(
     from electctl.campaign.guardian import Guardian
     from electctl.campaign.result import ResultFile
     from electctl.campaign.supervisor import Inbox
+    from electctl.campaign.term import failed
     from electctl.cli.campaign_output import Output, open_events
     from electctl.errors import CannotRun
 
@@ -361,8 +363,10 @@ def _campaign(
         result_file.check()
     events_fd = None if events is None else open_events(events)
     plan = request.job.plan
+    # Before the guardian: what is started here is no part of any campaign's tree.
+    trouble = _prepare(frame, url)
     guardian = None
-    if plan.command or plan.on_elected:
+    if trouble is None and (plan.command or plan.on_elected):
         try:
             guardian = Guardian.spawn()
         except OSError as error:
@@ -370,13 +374,28 @@ def _campaign(
     output = Output(frame, events_fd)
     try:
         with Inbox() as inbox:
-            finish, term, terms = _supervise(url, request, guardian, inbox, output)
+            if trouble is not None:
+                finish, term, terms = failed(trouble, plan.conflict_exit), None, 0
+            else:
+                finish, term, terms = _supervise(url, request, guardian, inbox, output)
             _report(request.job, finish, term, terms, result_file, output)
     finally:
         if guardian is not None:
             guardian.close()
         output.flush()
     return finish.exit_code
+
+
+def _prepare(frame: Frame, url: BackendURL) -> ElectctlError | None:
+    """Have started what the scheme starts by itself. With --json, stderr is for events alone."""
+    from electctl.cli.targets import prepare
+    from electctl.errors import ElectctlError
+
+    try:
+        prepare(replace(frame, quiet=True) if frame.json else frame, url)
+    except ElectctlError as error:
+        return error
+    return None
 
 
 def _supervise(

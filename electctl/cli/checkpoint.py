@@ -15,6 +15,7 @@ import typer
 
 from electctl.cli.app import Command, new_app
 from electctl.cli.frame import Frame
+from electctl.cli.targets import prepare
 from electctl.errors import Inconclusive, Negative, UsageError
 
 app = new_app(help="Inside a campaign's command: a value that only the leader in the store writes.")
@@ -111,7 +112,9 @@ def _read(frame: Frame, election: str) -> bytes | None:
     from electctl.elector import check_name, connect
     from electctl.errors import OutcomeUnknown
 
-    with connect(frame.settings.backend_url(election)) as elector:
+    url = frame.settings.backend_url(election)
+    prepare(frame, url)
+    with connect(url) as elector:
         try:
             return elector.backend.read_checkpoint(check_name(election, "election name"), "")
         except OutcomeUnknown as error:

@@ -13,6 +13,7 @@ from electctl.cli.app import Command, new_app
 from electctl.cli.frame import Frame
 from electctl.cli.options import Duration, Election
 from electctl.cli.render import holder_name, shown
+from electctl.cli.targets import prepare
 from electctl.errors import Negative
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def evict(
 
     frame = Frame.of(ctx)
     url = frame.settings.backend_url(election)
+    prepare(frame, url)
     with connect(url) as elector:
         if force:
             frame.note(

@@ -39,7 +39,7 @@ def holders(ctx: typer.Context, elections: Elections) -> None:
     """
     frame = Frame.of(ctx)
     with ExitStack() as stack:
-        opened = open_targets(frame.settings, elections, stack)
+        opened = open_targets(frame, elections, stack)
         looks = _look_at_all(opened)
         if frame.json:
             for look in looks:

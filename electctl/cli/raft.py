@@ -14,6 +14,8 @@ from electctl.cli.options import Duration
 from electctl.errors import Negative, Unreachable, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from electctl.raft.server import NodeConfig
     from electctl.raft.status import Address
     from electctl.raft.tls import Tls
@@ -26,8 +28,13 @@ electctl raft serve --id 1 --listen h1:7400 --peer 2=h2:7400 --peer 3=h3:7400 --
 electctl raft serve --id 1 --listen 127.0.0.1:7400 --data ./node1
 """
 STATUS = """
+electctl raft status
 electctl raft status -b raft://h1:7400,h2:7400,h3:7400
 electctl raft status --node 127.0.0.1:7400 --json
+"""
+
+STOP = """
+electctl raft stop
 """
 
 #: Seconds that each node may take to answer.
@@ -85,6 +92,14 @@ def serve(
     idle: Annotated[
         float | None, Duration("--idle", help="End when nobody has used it for so long.")
     ] = None,
+    detach: Annotated[
+        str | None,
+        typer.Option(
+            "--detach",
+            metavar="LOG",
+            help="Serve in the background, and return when it does; what it says goes to LOG.",
+        ),
+    ] = None,
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
@@ -105,7 +120,8 @@ def serve(
         _ELECTION_TIMEOUT if election_timeout is None else election_timeout, idle,
         _tls(tls_ca, tls_cert, tls_key),
     )  # fmt: skip
-    asyncio.run(Node(config, _Journal(frame, number)).run())
+    serving = _nothing if detach is None else _detach(frame, detach)
+    asyncio.run(Node(config, _Journal(frame, number)).run(serving))
 
 
 @app.command("status", cls=Command, epilog=STATUS)
@@ -138,12 +154,44 @@ def status(
         frame.print(render.table(_HEADS, [_row(address, answer) for address, answer in asked]))
     answers = [answer for _, answer in asked if not isinstance(answer, Unreachable)]
     if not answers:
-        raise Unreachable("no node answers", hint="electctl raft serve runs one")
+        raise Unreachable(
+            "no node answers",
+            hint="electctl raft serve runs one; whichever command needs local: starts it",
+        )
     if not any(answer.ready for answer in answers):
         raise Negative("no node leads a majority", hint="a majority must run and reach each other")
 
 
+@app.command("stop", cls=Command, epilog=STOP)
+def stop(ctx: typer.Context) -> None:
+    """Stop the embedded server, which serves local: on this machine.
+
+    It ends by itself when nobody uses it, and whoever needs it starts it again: those who lead or
+    wait do so at once, and go on. Nothing that was committed is lost. 1 if it does not run.
+    """
+    from electctl.raft.local import LocalServer
+
+    frame = Frame.of(ctx)
+    pid = LocalServer().stop()
+    frame.note(f"the embedded server, process {pid}, has ended")
+
+
 # serve -------------------------------------------------------------------------------------------
+
+
+def _nothing() -> None:
+    """Nobody waits to be told."""
+
+
+def _detach(frame: Frame, path: str) -> Callable[[], None]:
+    from pathlib import Path
+
+    from electctl.raft.detach import detach, open_log
+
+    log = open_log(Path(path).absolute())
+    serving = detach(log)
+    frame.stderr = log
+    return serving
 
 
 class _Journal:
@@ -259,6 +307,9 @@ def _of_backend(frame: Frame, tls: Tls | None) -> tuple[list[Address], Tls | Non
     urls = frame.settings.backend_urls()
     found: list[Address] = []
     for url in urls:
+        if url.scheme == "local":
+            found.append(_embedded(frame))
+            continue
         if url.scheme not in ("raft", "rafts"):
             raise UsageError(
                 f"{url.scheme}:// is not a cluster of electctl raft", hint="-b raft://HOST:PORT"
@@ -279,6 +330,15 @@ def _of_backend(frame: Frame, tls: Tls | None) -> tuple[list[Address], Tls | Non
     if not found:
         raise UsageError("the URL names no node", hint="-b raft://HOST:PORT,HOST:PORT")
     return found, tls
+
+
+def _embedded(frame: Frame) -> Address:
+    from electctl.raft.local import LocalServer
+
+    server = LocalServer()
+    if (pid := server.pid()) is not None:
+        frame.note(f"the embedded server is process {pid}; its log is {server.log}")
+    return server.address
 
 
 def _ask_all(

@@ -11,16 +11,25 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from electctl.backend import Backend
-    from electctl.config import Settings
+    from electctl.cli.frame import Frame
+    from electctl.url import BackendURL
     from electctl.watch import Target
 
 
+def prepare(frame: Frame, url: BackendURL) -> None:
+    """Have started what the scheme starts by itself, and say so. See :func:`registry.prepare`."""
+    from electctl import registry
+
+    registry.prepare(url, frame.note)
+
+
 def open_targets(
-    settings: Settings, elections: Sequence[str], stack: ExitStack
+    frame: Frame, elections: Sequence[str], stack: ExitStack
 ) -> list[tuple[Target, Backend]]:
     """Every election on every backend that is named for it, each with a backend of its own.
 
-    Raises UsageError, ConfigError, MissingDependency. ``stack`` closes what was opened.
+    Raises UsageError, ConfigError, MissingDependency, Unreachable (what a scheme starts by itself
+    does not start). ``stack`` closes what was opened.
     """
     from electctl.elector import check_name
     from electctl.registry import open_backend
@@ -29,7 +38,8 @@ def open_targets(
     found = []
     for election in dict.fromkeys(elections):
         check_name(election, "election name")
-        for url in settings.backend_urls(election):
+        for url in frame.settings.backend_urls(election):
+            prepare(frame, url)
             # Not shared between elections: a client library need not bear several threads.
             found.append((Target(election, url), stack.enter_context(open_backend(url))))
     return found

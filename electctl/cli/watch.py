@@ -70,7 +70,7 @@ def watch(
         raise UsageError("--for 0 leaves no time to look", hint="electctl holders looks once")
     signal.signal(signal.SIGTERM, _terminate)
     with ExitStack() as stack:
-        opened = open_targets(frame.settings, elections, stack)
+        opened = open_targets(frame, elections, stack)
         targets = [target for target, _ in opened]
         recording = None if record is None else stack.enter_context(_Record(record, targets))
         view = stack.enter_context(presenter(frame, targets))

@@ -17,9 +17,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
+from electctl import unix_socket
 from electctl.clock import now
-from electctl.errors import ElectctlError, Refused, Unreachable
+from electctl.errors import ConfigError, ElectctlError, Refused, Unreachable
 from electctl.raft.codec import Malformed
 from electctl.raft.requests import Told
 from electctl.raft.wire import (
@@ -35,8 +37,17 @@ from electctl.raft.wire import (
     frame,
 )
 
-#: Where a node is: host and port, or the path of its socket on this machine.
-Address = tuple[str, int] | Path
+
+class Door(Protocol):
+    """A way to a node that is started when it is needed (:mod:`electctl.raft.local`)."""
+
+    def connect(self) -> socket.socket:
+        """A connection to it. Raises OSError, Unreachable, ConfigError."""
+
+
+#: Where a node is: host and port, the path of its socket on this machine, or who starts it.
+Address = tuple[str, int] | Path | Door
+
 
 #: Seconds to connect to one address, TLS included, and from there until the node has greeted.
 CONNECT_TIMEOUT = 2.0
@@ -47,9 +58,13 @@ _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _OUR_CERTIFICATE = re.compile("CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED|HANDSHAKE_FAILURE")
 
 
+class ConnectionLost(Unreachable):
+    """There was a connection, and it broke."""
+
+
 def name_of(address: Address) -> str:
     """The address, for people."""
-    if isinstance(address, Path):
+    if not isinstance(address, tuple):
         return str(address)
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -76,6 +91,8 @@ class Channel:
         self._ended = ended
         #: When the first thing was sent after which nothing has come.
         self.unanswered_since: float | None = None
+        #: Whether the node has greeted us.
+        self.greeted = False
         self._outbox = bytearray(frame(hello))
         self._lock = threading.Lock()
         self._closed = False
@@ -115,11 +132,8 @@ class Channel:
         except OSError as failed:
             error = self._translate(failed)
         except Malformed as failed:
-            error = Unreachable(
-                f"{self._name} does not talk as a node does: {failed.message}",
-                hint="is the port that of a raft node, with and without TLS?",
-            )
-        except (Unreachable, Refused) as failed:
+            error = self._stranger(failed)
+        except (Unreachable, Refused, ConfigError) as failed:
             error = failed
         with self._lock:
             closed, self._closed = self._closed, True
@@ -130,14 +144,9 @@ class Channel:
 
     def _connect(self) -> socket.socket:
         if isinstance(self._address, Path):
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                sock.settimeout(CONNECT_TIMEOUT)
-                sock.connect(str(self._address))
-            except BaseException:
-                sock.close()
-                raise
-            return sock
+            return unix_socket.connect(self._address, CONNECT_TIMEOUT)
+        if not isinstance(self._address, tuple):
+            return self._address.connect()
         sock = socket.create_connection(self._address, CONNECT_TIMEOUT)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -184,7 +193,7 @@ class Channel:
             except _NOT_NOW:
                 return
             if not chunk:
-                raise Unreachable(f"{self._name} closed the connection", hint="is it running?")
+                raise ConnectionLost(f"{self._name} closed the connection", hint="is it running?")
             yield chunk
 
     def _take(self, body: bytes, *, first: bool) -> None:
@@ -193,8 +202,20 @@ class Channel:
             raise Unreachable(f"{self._name} turned us away: {message.reason}")
         with self._lock:
             self.unanswered_since = None
+        self.greeted = True
         if not self._closed and not isinstance(message, NodeStatus):
             self._heard(self, message)
+
+    def _stranger(self, error: Malformed) -> ElectctlError:
+        if isinstance(self._address, tuple | Path):
+            return Unreachable(
+                f"{self._name} does not talk as a node does: {error.message}",
+                hint="is the port that of a raft node, with and without TLS?",
+            )
+        return ConfigError(
+            f"{self._name} was started by another version of electctl: {error.message}",
+            hint="electctl raft stop ends it, and the next command starts one of its own",
+        )
 
     def _translate(self, error: OSError) -> ElectctlError:
         if isinstance(error, ssl.SSLCertVerificationError):
@@ -216,4 +237,6 @@ class Channel:
                 f"{self._name} does not answer", hint="is it running, and reachable?"
             )
         cause = error.strerror or str(error)
+        if isinstance(error, ConnectionResetError | BrokenPipeError):
+            return ConnectionLost(f"{self._name} is lost: {cause}", hint="is it running?")
         return Unreachable(f"{self._name} cannot be reached: {cause}", hint="is it running?")

@@ -14,11 +14,12 @@ import threading
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from electctl.clock import now
 from electctl.errors import ElectctlError, Refused, Unreachable, UsageError
-from electctl.raft.channel import Address, Channel, name_of
+from electctl.raft.channel import Address, Channel, ConnectionLost, name_of
 from electctl.raft.courier import Answered, Courier, FromServer, SendTo, WayLost, Woken
 from electctl.raft.requests import Answer, Ask, Retry, Told
 from electctl.raft.wire import CLIENT_LIMIT, ClientHello, Welcome, frame
@@ -174,10 +175,14 @@ class Link:
                 channel.close()
                 channel = None
         if channel is None:
-            address = self._addresses[place]
-            channel = Channel(address, self._tls, self._hello, self._heard, self._ended)
-            self._channels[place] = channel
+            channel = self._open(place)
         channel.send(data)
+
+    def _open(self, place: int) -> Channel:
+        address = self._addresses[place]
+        channel = Channel(address, self._tls, self._hello, self._heard, self._ended)
+        self._channels[place] = channel
+        return channel
 
     def _place(self, channel: Channel) -> int | None:
         return next((place for place, one in self._channels.items() if one is channel), None)
@@ -218,7 +223,14 @@ class Link:
             if place is None or self._closed:
                 return
             del self._channels[place]
-            self._troubles[place] = error
+            if isinstance(self._addresses[place], tuple | Path) or not isinstance(
+                error, ConnectionLost
+            ):
+                self._troubles[place] = error
+            elif channel.greeted:
+                # It is started again, which is no trouble unless it fails; and it is done at once:
+                # our lease does not wait.
+                self._open(place)
             self._carry_out(self._machine.handle(WayLost(place), now()))
 
 

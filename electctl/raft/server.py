@@ -16,11 +16,12 @@ import os
 import random
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from electctl import unix_socket
 from electctl.clock import now
 from electctl.errors import ConfigError, ElectctlError, Unreachable
 from electctl.raft.codec import Malformed
@@ -40,6 +41,8 @@ STORE = "raft.db"
 _SHIFT = 0.005
 _BATCH = 256
 _SETTINGS = Settings()
+#: Seconds to find out whether somebody listens on a local socket.
+_PROBE_TIMEOUT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +114,8 @@ class Node:
             tuple(number for number, peer in self._peers.items() if peer.reached),
         )
 
-    async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, or until idle.
+    async def run(self, serving: Callable[[], object] = lambda: None) -> None:
+        """Serve until SIGTERM or SIGINT, or until idle. ``serving`` is called once it does.
 
         Raises Unreachable (an address is taken), ConfigError (TLS files, socket), StoreDamaged,
         Unsound.
@@ -135,6 +138,8 @@ class Node:
                 # Nobody else can lead, so there is nobody to wait for.
                 while self._replica.raft.role is not Role.LEADER and not self._done.done():
                     self._handle([Tick()])
+            if not self._done.done():
+                serving()
             self._next_tick = now()
             self._tick()
             why = await self._done
@@ -345,20 +350,20 @@ def _local_socket(path: Path) -> socket.socket:
     """A Unix socket that only we may connect to, in place of one that nobody listens on."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            try:
-                probe.connect(str(path))
-            except (FileNotFoundError, ConnectionRefusedError):
-                if path.is_socket():
-                    path.unlink()
-            else:
-                raise Unreachable(
-                    f"another server listens on {path}", hint="stop it, or name another socket"
-                )
+        try:
+            unix_socket.connect(path, _PROBE_TIMEOUT).close()
+        except (FileNotFoundError, ConnectionRefusedError):
+            if path.is_socket():
+                path.unlink()
+        else:
+            raise Unreachable(
+                f"another server listens on {path}", hint="stop it, or name another socket"
+            )
         # Nobody may connect between bind and chmod.
         before = os.umask(0o177)
         try:
-            listener.bind(str(path))
+            with unix_socket.short_path(path) as short:
+                listener.bind(short)
         finally:
             os.umask(before)
         return listener
@@ -366,7 +371,7 @@ def _local_socket(path: Path) -> socket.socket:
         listener.close()
         raise ConfigError(
             f"cannot listen on {path}: {error.strerror or error}",
-            hint="a path of at most 107 bytes in a directory of ours",
+            hint="a short name in a directory of ours",
         ) from None
     except BaseException:
         listener.close()

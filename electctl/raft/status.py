@@ -9,6 +9,7 @@ import socket
 import uuid
 from pathlib import Path
 
+from electctl import unix_socket
 from electctl.clock import now
 from electctl.errors import Unreachable
 from electctl.raft.codec import Malformed
@@ -66,14 +67,7 @@ def ask_status(address: Address, timeout: float, tls: Tls | None = None) -> Node
 
 def _connect(address: Address, timeout: float, tls: Tls | None) -> socket.socket:
     if isinstance(address, Path):
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(timeout)
-            sock.connect(str(address))
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+        return unix_socket.connect(address, timeout)
     plain = socket.create_connection(address, timeout)
     if tls is None:
         return plain
