@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import uuid
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -171,7 +170,7 @@ class SqliteStorage(Storage):
                 db.execute("BEGIN")
                 for statement in _SCHEMA.strip().splitlines():
                     db.execute(statement)
-                node = _summed((number, uuid.uuid4().hex, 0, None, 0))
+                node = _summed((number, os.urandom(16).hex(), 0, None, 0))
                 db.execute("INSERT INTO node VALUES (?, ?, ?, ?, ?, ?)", node)
                 db.executemany("INSERT INTO voter VALUES (?, NULL)", [(v,) for v in voters])
                 db.execute("INSERT INTO snapshot VALUES (?, ?, ?, ?)", _summed((0, 0, b"")))
