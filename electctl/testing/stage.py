@@ -27,6 +27,8 @@ from electctl.testing.harness import Harness, Link
 
 #: Seconds allowed for a busy machine wherever a case states a bound.
 SLACK = 1.5
+#: Seconds to wait for what must come, where its being late would prove nothing.
+PATIENCE = 15.0
 _POLL = 0.01
 
 
@@ -330,7 +332,7 @@ class Stage:
                     or candidate in self.elector.candidates(self.election)
                 )
             ),
-            10,
+            PATIENCE,
         )
         assert contender.waits, f"{candidate!r} did not wait: {contender.error}"
         return contender

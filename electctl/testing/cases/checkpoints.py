@@ -11,7 +11,7 @@ import pytest
 from electctl.errors import ElectctlError, LeadershipLost, OutcomeUnknown, Unreachable, Unsupported
 from electctl.testing.cases.base import Cases
 from electctl.testing.harness import Harness
-from electctl.testing.stage import SLACK, Stage, eventually
+from electctl.testing.stage import PATIENCE, Stage, eventually
 
 
 class _WithCheckpoints(Cases):
@@ -148,6 +148,6 @@ class LinkedCheckpoints(_WithCheckpoints):
         winner = keeper.lead("same")
         winner.checkpoint.set(b"new")
         link.forward()
-        eventually("the old write is delivered", lambda: link.held == 0, SLACK)
+        eventually("the old write is delivered", lambda: link.held == 0, PATIENCE)
         winner.checkpoint.set(b"newer", "another")
         assert winner.checkpoint.get() == b"new"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from electctl.testing.cases.base import Cases
-from electctl.testing.stage import SLACK, Stage
+from electctl.testing.stage import PATIENCE, SLACK, Stage
 
 #: Seconds within which an observer must notice that the store is silent.
 NOTICE = 15.0
@@ -20,7 +20,7 @@ class Observation(Cases):
     def test_every_term_is_seen_from_the_start(self, stage: Stage) -> None:
         """Vacant, a, vacant, b, vacant: in order, none left out, with tokens."""
         observer = stage.observe()
-        assert observer.next(SLACK).kind == "vacant"
+        assert observer.next(PATIENCE).kind == "vacant"
         for name in ("a", "b"):
             leadership = stage.lead(name)
             change = observer.next(stage.wake_up + SLACK)
@@ -33,7 +33,7 @@ class Observation(Cases):
     def test_an_observer_that_comes_late_sees_who_leads_now(self, stage: Stage) -> None:
         """The first change is the present state."""
         leadership = stage.lead("a")
-        change = stage.observe().next(SLACK)
+        change = stage.observe().next(PATIENCE)
         assert change.kind == "holder"
         assert change.view.holder is not None
         assert change.view.holder.id == "a"
@@ -43,14 +43,14 @@ class Observation(Cases):
         """However often it is renewed, one term is told once."""
         leadership = stage.lead("a")
         observer = stage.observe()
-        observer.next(SLACK)
+        observer.next(PATIENCE)
         with pytest.raises(AssertionError, match="no change was seen"):
             observer.next(leadership.timing.ttl)
 
     def test_two_terms_of_one_id_are_two(self, stage: Stage) -> None:
         """The second is told although the id is the same."""
         observer = stage.observe()
-        observer.next(SLACK)
+        observer.next(PATIENCE)
         leadership = stage.lead("same")
         first = observer.until("holder", stage.wake_up + SLACK)
         leadership.release()
@@ -61,7 +61,7 @@ class Observation(Cases):
     def test_expiry_is_seen(self, stage: Stage) -> None:
         """A leader that was killed becomes a vacancy once its grant has run out."""
         observer = stage.observe()
-        observer.next(SLACK)
+        observer.next(PATIENCE)
         process = stage.process("doomed", hold=60)
         change = observer.until("holder", 30)
         process.kill()
@@ -73,7 +73,7 @@ class Observation(Cases):
         """The queue as it grows; the leader is not part of it."""
         stage.lead("a")
         observer = stage.observe()
-        observer.next(SLACK)
+        observer.next(PATIENCE)
         stage.queue("w")
         if stage.harness.lists_waiters:
             change = observer.until("waiting", stage.wake_up + SLACK)
@@ -87,7 +87,7 @@ class LinkedObservation(Cases):
     def test_it_goes_on_through_a_restart_of_the_store(self, stage: Stage) -> None:
         """Unreachable is told once, then recovered, and then the next term."""
         observer = stage.observe()
-        assert observer.next(SLACK).kind == "vacant"
+        assert observer.next(PATIENCE).kind == "vacant"
         with stage.outage():
             assert observer.next(NOTICE).kind == "unreachable"
         assert observer.next(NOTICE).kind == "recovered"
@@ -101,7 +101,7 @@ class LinkedObservation(Cases):
         """Also when connections stay open and silent; what it missed is told afterwards."""
         link = stage.link()
         observer = stage.observe(stage.open(link))
-        assert observer.next(SLACK).kind == "vacant"
+        assert observer.next(PATIENCE).kind == "vacant"
         if fault == "swallow":
             link.swallow()
         else:
@@ -112,7 +112,7 @@ class LinkedObservation(Cases):
         leadership = stage.lead("a")
         link.forward()
         assert observer.next(NOTICE).kind == "recovered"
-        change = observer.next(SLACK)
+        change = observer.next(PATIENCE)
         assert change.kind == "holder"
         assert change.view.holder is not None
         assert change.view.holder.token == leadership.token

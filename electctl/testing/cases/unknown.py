@@ -13,7 +13,7 @@ from electctl.errors import NotElected, Unreachable
 from electctl.lab.proxy import Direction
 from electctl.lease import Extended
 from electctl.testing.cases.base import Cases
-from electctl.testing.stage import SLACK, Stage, eventually, let_pass
+from electctl.testing.stage import PATIENCE, SLACK, Stage, eventually, let_pass
 
 DIRECTIONS: list[Direction] = ["requests", "replies"]
 
@@ -122,7 +122,7 @@ class Unknown(Cases):
         assert link.held > 0
         winner = stage.lead(successor)
         link.forward()
-        eventually("the old release is delivered", lambda: link.held == 0, SLACK)
+        eventually("the old release is delivered", lambda: link.held == 0, PATIENCE)
         # It has been served when a request that came after it has.
         elector.holder(stage.election)
         let_pass(2 * winner.timing.renew_interval)
@@ -139,7 +139,7 @@ class Unknown(Cases):
         assert link.held > 0
         winner = stage.lead("same")
         link.forward()
-        eventually("the old renewals are delivered", lambda: link.held == 0, SLACK)
+        eventually("the old renewals are delivered", lambda: link.held == 0, PATIENCE)
         winner.release()
         eventually(
             "the election is vacant",
