@@ -6,8 +6,8 @@ run out.
 
 from __future__ import annotations
 
-from benchmarks import cost, crowd, redis_cost, startup
+from benchmarks import cost, crowd, startup
 
-for measurement in (startup, redis_cost, cost, crowd):
+for measurement in (startup, cost, crowd):
     measurement.main()
     print()

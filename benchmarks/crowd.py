@@ -11,6 +11,7 @@ are of this machine only, and all candidates share one process here.
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import threading
 import time
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import redis
 from kazoo.client import KazooClient
 
 import electctl
@@ -189,6 +191,34 @@ def kazoo(cluster: Cluster, candidates: int, handovers: int = HANDOVERS) -> Row:
     )
 
 
+def redis_py(cluster: Cluster, candidates: int) -> Row:
+    """redis-py's ``Lock``, which polls every 100 ms: what those who wait cost; no hand-over."""
+    name = f"redis-py-{candidates}"
+    port = cluster.entrances[0].port
+    begin = threading.Barrier(candidates + 1)
+
+    def stand() -> None:
+        with redis.Redis(port=port) as client:
+            client.ping()
+            begin.wait(ENTRY)
+            client.lock(name, timeout=TTL).acquire(blocking_timeout=IDLE + 1)
+
+    with redis.Redis(port=port) as client, client.lock(name, timeout=TTL):
+        threads = [threading.Thread(target=stand) for _ in range(candidates)]
+        for thread in threads:
+            thread.start()
+        begin.wait(ENTRY)
+        idle = background(cluster)
+        for thread in threads:
+            thread.join()
+    return Row("redis-py", candidates, 0, math.nan, idle, math.nan, Counter(), (), ())
+
+
+#: The native lock that is shown beside ours, up to NATIVE_MOST candidates.
+NATIVE = {"zk": kazoo, "redis": redis_py}
+NATIVE_MOST = 100
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -204,7 +234,8 @@ def main() -> None:
             cluster_of(scheme, Path(home, scheme), nodes) as cluster,
         ):
             for number in args.candidates:
-                for measure in (ours, kazoo) if scheme == "zk" and number <= 100 else (ours,):
+                native = NATIVE.get(scheme) if number <= NATIVE_MOST else None
+                for measure in (ours, native) if native else (ours,):
                     row = measure(cluster, number)
                     print(
                         f"{scheme:5} × {cluster.nodes:<3} {row.tool:9} {row.candidates:7}  "

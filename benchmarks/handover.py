@@ -8,11 +8,13 @@ its command, so its command is told directly. redis-py's ``Lock`` polls every 10
 renew. What this does not show: a network's round trips; all is on one machine.
 
     python -m benchmarks.handover --schemes redis etcd zk --rounds 20
+    python -m benchmarks.handover --schemes redis --steps      what happens when, with a command
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import statistics
@@ -23,10 +25,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import electctl
-from benchmarks.outside import descendants, send
+from benchmarks.outside import descendants, send, until
 from benchmarks.stores import cluster_of
 from electctl.clock import now
 from electctl.elector import LeaderElector
@@ -174,6 +178,54 @@ class Chain:
         self._leader.kill()
 
 
+#: What happens in a hand-over, in order: the leader's events, then the next one's.
+LEADERS = ("command_exited", "command_gone", "released")
+STEPS = (*LEADERS, "elected", "command_started")
+
+
+def steps(cluster: Cluster, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds from SIGTERM to each of STEPS, from the events of electctl's campaigns."""
+    times: dict[str, list[float]] = {name: [] for name in STEPS}
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        elector = stack.enter_context(electctl.connect(cluster.url))
+
+        def start(number: int) -> tuple[Process, Path]:
+            events = home / f"{number}.jsonl"
+            argv = [sys.executable, "-m", "electctl", "-q", "campaign", "steps", "-b", cluster.url]
+            argv += ["--ttl", f"{TTL:g}s", "--events", str(events), "--", *COMMAND]
+            campaign = Process(argv, "held")
+            stack.callback(campaign.kill)
+            return campaign, events
+
+        leader, earlier = start(0)
+        leader.wait_held()
+        for number in range(1, rounds + 1):
+            follower, events = start(number)
+            wait_queued(elector, "steps", follower)
+            told = now()
+            send(leader.process.pid, signal.SIGTERM)
+            follower.wait_held()
+            leader.process.wait(DEADLINE)
+            until(partial(told_of_start, events), "no word of its command's start")
+            happened = {**seen(events), **{name: seen(earlier)[name] for name in LEADERS}}
+            for name in STEPS:
+                times[name].append((happened[name] - told) * 1e3)
+            leader, earlier = follower, events
+    return times
+
+
+def told_of_start(events: Path) -> bool:
+    """Whether the command's start is among the events; it may have said so itself before."""
+    return "command_started" in seen(events)
+
+
+def seen(events: Path) -> dict[str, float]:
+    """When each event happened, on electctl's clock; the last of each kind."""
+    lines = [json.loads(line) for line in events.read_text().rpartition("\n")[0].splitlines()]
+    return {line["event"]: line["boottime_ns"] / 1e9 for line in lines}
+
+
 def fail_over(tool: Tool, elector: LeaderElector, ttl: float) -> float:
     """Seconds from SIGKILL to the next leader's word."""
     election = f"fail-{os.urandom(4).hex()}"
@@ -210,11 +262,16 @@ def measure(cluster: Cluster, scheme: str, rounds: int, failures: int) -> None:
     for name, taken in times.items():
         after = ratios.get(name)
         crash = f"{statistics.median(after):6.3f} {max(after):6.3f}" if after else ""
-        print(
-            f"{scheme:5} × {cluster.nodes}  {name:24} {statistics.median(taken):7.1f} "
-            f"{min(taken):7.1f} {max(taken):7.1f}   {crash}",
-            flush=True,
-        )
+        show(cluster, scheme, name, taken, crash)
+
+
+def show(cluster: Cluster, scheme: str, name: str, ms: list[float], more: str = "") -> None:
+    """One line: median, least and most."""
+    print(
+        f"{scheme:5} × {cluster.nodes}  {name:24} {statistics.median(ms):7.1f} "
+        f"{min(ms):7.1f} {max(ms):7.1f}   {more}",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -224,16 +281,25 @@ def main() -> None:
     parser.add_argument("--nodes", type=int)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--failures", type=int, default=10)
+    parser.add_argument("--steps", action="store_true", help="what happens when, with a command")
     args = parser.parse_args()
-    print(f"hand-over after SIGTERM, ms, {args.rounds} times; fail-over, × TTL of {TTL:g} s")
-    print("store      tool                      median   least    most   median   most")
+    if args.steps:
+        print(f"hand-over after SIGTERM, ms since the signal, {args.rounds} times")
+        print("store      step                      median   least    most")
+    else:
+        print(f"hand-over after SIGTERM, ms, {args.rounds} times; fail-over, × TTL of {TTL:g} s")
+        print("store      tool                      median   least    most   median   most")
     for scheme in args.schemes:
         nodes = 1 if scheme == "redis" else args.nodes
         with (
             tempfile.TemporaryDirectory() as home,
             cluster_of(scheme, Path(home, scheme), nodes) as cluster,
         ):
-            measure(cluster, scheme, args.rounds, args.failures)
+            if args.steps:
+                for name, taken in steps(cluster, args.rounds).items():
+                    show(cluster, scheme, name, taken)
+            else:
+                measure(cluster, scheme, args.rounds, args.failures)
 
 
 if __name__ == "__main__":
