@@ -1,4 +1,4 @@
-# make demo   an election, a killed leader, a fail-over and a verdict, on real servers
+# make demo   an election, a killed leader, a fail-over and a verdict; needs Python alone
 # make test   installs what the tests need, servers included, and runs them all
 # make lint   ruff and mypy --strict
 # make bench  measurements; nothing is asserted
@@ -24,8 +24,7 @@ SERVERS := redis-server:redis-server redis-sentinel:redis-sentinel openssl:opens
 
 .PHONY: demo test lint bench docs site soak outside servers clean
 
-demo: SERVERS := redis-server:redis-server
-demo: $(VENV)/installed servers
+demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
 
 # Three at a time on two cores: most tests wait for a lease to run out.

@@ -1,14 +1,16 @@
 """An election, a killed leader, a fail-over and a verdict: `make demo`.
 
-Three `electctl campaign` processes contend on a Redis of their own. Each runs, only while it
-leads, a command that writes a line into a ledger every 5 ms. The leader is killed with SIGKILL,
-twice; what the ledger says about overlap is the verdict. Nothing is left behind.
+Three `electctl campaign` processes contend on `local:`, the embedded default, which the first of
+them starts; nothing but Python is needed. Each runs, only while it leads, a command that writes a
+line into a ledger every 5 ms. The leader is killed with SIGKILL, twice; what the ledger says about
+overlap is the verdict. Nothing is left behind.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,10 +21,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from electctl import registry
 from electctl.clock import now
 
 TTL = 3.0
+PROGRAM = (sys.executable, "-m", "electctl")
 CANDIDATES = ("alpha", "beta", "gamma")
 KILLS = 2
 
@@ -68,36 +70,46 @@ def wait_for_term(ledger: Path, number: int, seconds: float) -> Term:
     return terms[-1]
 
 
-def campaign(url: str, name: str, home: Path) -> subprocess.Popen[bytes]:
+def environment(home: Path) -> dict[str, str]:
+    """Ours, with nothing of the user's own settings, and a state directory under ``home``."""
+    ours = {name: text for name, text in os.environ.items() if not name.startswith("ELECTCTL_")}
+    return ours | {"ELECTCTL_STATE": str(home / "state"), "ELECTCTL_CONFIG": os.devnull}
+
+
+def campaign(name: str, home: Path) -> subprocess.Popen[bytes]:
     """Start one candidate."""
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "electctl", "campaign", "demo", "-b", url, "--id", name),
-            *("--ttl", f"{TTL}s", "--quiet", "--events", str(home / f"{name}.events")),
+            *(*PROGRAM, "campaign", "demo", "--id", name, "--ttl", f"{TTL}s", "--quiet"),
+            *("--events", str(home / f"{name}.events")),
             *("--", sys.executable, "-I", "-S", "-c", COMMAND, str(home / "ledger")),
         ],
+        env=environment(home),
         start_new_session=True,
     )
 
 
+def stop_server(home: Path) -> None:
+    """End the embedded server now; it would end by itself after a minute without use."""
+    subprocess.run([*PROGRAM, "raft", "stop", "--quiet"], env=environment(home), check=False)
+
+
 def play(home: Path, stack: ExitStack) -> list[Term]:
     """Run the whole story under ``home``; return the terms that the ledger shows."""
-    plugin = registry.plugin("redis")
-    assert plugin.lab is not None
-    cluster = stack.enter_context(registry.load_part(plugin, plugin.lab)(home / "redis"))
-    print(f"a Redis server is up: {cluster.url}")
+    stack.callback(stop_server, home)
     running = {}
     for name in CANDIDATES:
-        running[name] = campaign(cluster.url, name, home)
+        running[name] = campaign(name, home)
         stack.callback(running[name].wait)
         stack.callback(running[name].send_signal, signal.SIGTERM)
     print(f"{len(CANDIDATES)} candidates campaign for 'demo' with a TTL of {TTL:g} s")
+    print("no backend is named, so the first of them starts the embedded one, local:")
     ledger = home / "ledger"
-    term = wait_for_term(ledger, 1, 10)
+    term = wait_for_term(ledger, 1, 20)
     for number in range(2, KILLS + 2):
         print(f"{term.leader} acquired the lock and is now the leader, token {term.token}")
         time.sleep(1)  # lead for a while: this is a demonstration
-        print(f"SIGKILL {term.leader}; nobody tells the store, so its lease must expire first")
+        print(f"SIGKILL {term.leader}; nobody releases its lock, so its lease must expire first")
         killed_at = now()
         running[term.leader].kill()
         term = wait_for_term(ledger, number, 2 * TTL + 5)

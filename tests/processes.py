@@ -33,6 +33,19 @@ def wait_for(
     return value
 
 
+def processes_with(text: str) -> list[str]:
+    """The command lines of all processes that have ``text`` in them."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue  # it has ended
+        if text in line:
+            found.append(line)
+    return found
+
+
 class Electctl:
     """The installed ``electctl``, run as a user with an empty home would run it.
 

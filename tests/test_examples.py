@@ -1,4 +1,4 @@
-"""Every example is run against real servers, and shows what it says."""
+"""The demonstration is run as users run it, and shows what it says."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.processes import processes_with
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -19,9 +21,10 @@ def test_the_demo_shows_a_fail_over_and_its_verdict_and_cleans_up(tmp_path: Path
         env=os.environ | {"TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "overlap: 0 ms; tokens grow: yes" in done.stdout
     assert "verdict: at most one leader acted at any time" in done.stdout
     assert list(tmp_path.iterdir()) == []
+    assert processes_with(str(tmp_path)) == []
