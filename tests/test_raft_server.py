@@ -11,18 +11,16 @@ import stat
 import sys
 from collections import deque
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from electctl.clock import now
+from electctl.elector import connect
 from electctl.errors import Unreachable
 from electctl.lab.server import Server
-from electctl.raft.codec import Decoder
-from electctl.raft.commands import Done, Enter, Entered, Noop, Open, Opened, Save
-from electctl.raft.messages import Append, Entry, Message, Vote
-from electctl.raft.peers import pieces
+from electctl.raft.commands import Done, Enter, Entered, Open, Opened, Save
+from electctl.raft.messages import Vote
 from electctl.raft.requests import (
     Answer,
     CheckpointSeen,
@@ -36,12 +34,10 @@ from electctl.raft.status import ask_status
 from electctl.raft.wire import (
     CLIENT_LIMIT,
     HELLO_LIMIT,
-    PEER_LIMIT,
     REPLY_TO_HELLO,
     VERSION,
     ClientHello,
     Farewell,
-    Framer,
     NodeStatus,
     PeerHello,
     frame,
@@ -261,6 +257,31 @@ def test_a_log_of_few_large_entries_is_cut_down_too(node: Server, election: str)
     assert status.applied - status.snapshot_index < 25
 
 
+@pytest.mark.parametrize("away", ["killed", "paused"])
+def test_a_node_that_was_away_catches_up(tmp_path: Path, away: str) -> None:
+    """With a snapshot and with large entries."""
+    with RaftCluster(tmp_path, 3) as cluster, connect(cluster.url) as elector:
+        node = cluster.servers[(cluster.leading() + 1) % 3]
+        with elector.campaign("a", ttl=60.0, wait=60.0) as leadership:
+            if away == "killed":
+                node.kill()
+            else:
+                node.pause()
+            for number in range(60):
+                leadership.checkpoint.set(bytes(370_000), f"slot{number % 4}")
+            if away == "killed":
+                node.start()
+            else:
+                node.resume()
+
+        def caught_up() -> bool:
+            statuses = cluster.statuses().values()
+            assert all(status.snapshot_index > 0 for status in statuses if status.ready)
+            return len({status.applied for status in statuses}) == 1 and cluster.settled()
+
+        wait_for(caught_up, deadline=60.0)
+
+
 def test_a_node_that_lost_its_store_is_not_let_in_again(tmp_path: Path) -> None:
     """It may have forgotten a vote, or an entry that is committed."""
     with RaftCluster(tmp_path, 3) as cluster:
@@ -345,31 +366,3 @@ def test_an_idle_node_ends(tmp_path: Path) -> None:
         assert "stopped: idle for 0.3 s" in node.tail()
     finally:
         node.kill()
-
-
-# Large messages ----------------------------------------------------------------------------------
-
-
-def test_large_entries_are_sent_in_pieces_that_mean_the_same() -> None:
-    sizes = [10, 3 << 20, 2 << 20, 1 << 20, 5 << 20, 0, 0, 4 << 20, 1]
-    saves = [Save(1, 1, 1, "s", bytes(size), 1) for size in sizes]
-    entries = tuple(Entry(n, 2 + n // 60, save) for n, save in enumerate(saves, 57))
-    whole = Append(5, 56, 1, entries, 60)
-    frames = list(pieces(whole))
-    assert 1 < len(frames) < len(sizes)
-    assert max(map(len, frames)) < PEER_LIMIT // 8
-    decoder = Decoder(Message)
-    found: list[Append] = []
-    for data in frames:
-        (raw,) = Framer(PEER_LIMIT).feed(data)
-        found.append(decoder.decode(raw))
-    assert tuple(entry for piece in found for entry in piece.entries) == entries
-    assert (found[0].prev_index, found[0].prev_term) == (56, 1)
-    for before, after in pairwise(found):
-        assert (after.prev_index, after.prev_term) == (
-            before.entries[-1].index,
-            before.entries[-1].term,
-        )
-    assert {(piece.term, piece.commit) for piece in found} == {(5, 60)}
-    small = Append(5, 7, 1, (Entry(8, 1, Noop()),), 3)
-    assert list(pieces(small)) == [frame(small)]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from electctl.raft.commands import Command, Noop
+from electctl.raft.commands import Command, Noop, weight
 from electctl.raft.errors import Unsound
 from electctl.raft.log import Log
 from electctl.raft.messages import (
@@ -349,10 +349,20 @@ class Raft:
             progress.installing(snapshot.index)
             return
         last = min(self.log.last_index, progress.next - 1 + min(room, self.settings.batch))
-        entries = self.log.slice(progress.next, last)
+        entries = self._batch(progress.next, last)
         message = Append(self.term, progress.next - 1, prev_term, entries, self.commit)
         self._out.append(Send(peer, message))
         progress.sent(len(entries))
+
+    def _batch(self, first: int, last: int) -> tuple[Entry, ...]:
+        """Entries ``first`` to ``last``, or as many of them as go into a message."""
+        entries = self.log.slice(first, last)
+        size = 0
+        for count, entry in enumerate(entries):
+            size += weight(entry.command)
+            if count and size > self.settings.batch_bytes:
+                return entries[:count]
+        return entries
 
     def _append_reply(self, sender: int, message: AppendReply) -> None:
         progress = self._progress[sender]

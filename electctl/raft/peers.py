@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from ssl import SSLContext
 
 from electctl.errors import ElectctlError
 from electctl.raft.codec import Malformed
-from electctl.raft.commands import weight
 from electctl.raft.connection import Connection
-from electctl.raft.messages import Append, Message
+from electctl.raft.messages import Message
 from electctl.raft.wire import (
     HELLO_LIMIT,
     PEER_LIMIT,
@@ -31,8 +29,6 @@ from electctl.raft.wire import (
 
 #: Bytes that may wait to be sent before another message is taken.
 BACKLOG = 8 << 20
-#: Bytes of checkpoints above which several entries are sent in several messages.
-_PIECE = 4 << 20
 #: Seconds for one attempt, and between two; the pause doubles up to the last.
 _ATTEMPT = 5.0
 _PAUSES = (0.05, 1.0)
@@ -75,11 +71,11 @@ class Peer:
         connection = self._connection
         if connection is None or connection.unsent > BACKLOG:
             return
-        for data in pieces(message):
-            if len(data) > PEER_LIMIT:
-                size = len(data) >> 20
-                self._complain("too_large", f"the table has outgrown a message: {size} MiB")
-                return
+        data = frame(message)
+        if len(data) > PEER_LIMIT:
+            size = len(data) >> 20
+            self._complain("too_large", f"the table has outgrown a message: {size} MiB")
+        else:
             connection.send(data)
 
     async def run(self) -> None:
@@ -156,28 +152,6 @@ class Peer:
         """Once for each new trouble, whatever the number of attempts."""
         self._said(event, text, text == self._trouble)
         self._trouble = text
-
-
-def pieces(message: Message) -> Iterator[bytes]:
-    """A message as frames; one with large entries as several that mean the same."""
-    if not isinstance(message, Append):
-        yield frame(message)
-        return
-    start = size = 0
-    for number, entry in enumerate(message.entries):
-        size += weight(entry.command)
-        if size > _PIECE and number > start:
-            yield frame(_part(message, start, number))
-            start, size = number, weight(entry.command)
-    yield frame(_part(message, start, len(message.entries)))
-
-
-def _part(message: Append, start: int, end: int) -> Append:
-    if start == 0:
-        return replace(message, entries=message.entries[:end])
-    before = message.entries[start - 1]
-    entries = message.entries[start:end]
-    return replace(message, prev_index=before.index, prev_term=before.term, entries=entries)
 
 
 def _cause(error: OSError) -> str:

@@ -15,11 +15,16 @@ from electctl.raft.messages import Entry, Message, Persist, Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Times in ticks, sizes in entries. A follower waits 1 to 2 × ``election_ticks``."""
+    """Times in ticks, sizes in entries. A follower waits 1 to 2 × ``election_ticks``.
+
+    A message holds no more entries than ``batch``, nor than have ``batch_bytes`` of checkpoints
+    together, so that neither end is long at it; but at least one.
+    """
 
     heartbeat_ticks: int = 2
     election_ticks: int = 10
     batch: int = 64
+    batch_bytes: int = 1 << 20
     window: int = 256
 
 

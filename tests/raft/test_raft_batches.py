@@ -1,0 +1,60 @@
+"""What a leader puts into one message: few large entries, many small ones, never none.
+
+What this does not show: what happens when one is lost; that is simulated.
+"""
+
+from __future__ import annotations
+
+from electctl.raft.commands import Command, Noop, Save
+from electctl.raft.core import Raft
+from electctl.raft.messages import (
+    Append,
+    AppendReply,
+    Entry,
+    HeartbeatReply,
+    Message,
+    Stored,
+    VoteReply,
+)
+from electctl.raft.steps import Instruction, Receive, Send, Settings, Tick
+
+#: Bytes of the checkpoint in each entry; 0: it is none.
+SIZES = [0, 400, 400, 400, 2000, 0, 0, 0, 0, 999, 1, 1, 3000, 3000, 0]
+BATCHES = [[0, 400, 400], [400], [2000], [0, 0, 0, 0], [999, 1], [1], [3000], [3000], [0, 0]]
+LIMIT = 1000
+
+
+def command(size: int) -> Command:
+    return Save(1, 1, 1, "s", bytes(size), 1) if size else Noop()
+
+
+def appended(instructions: list[Instruction]) -> list[Append]:
+    return [
+        item.message
+        for item in instructions
+        if isinstance(item, Send) and isinstance(item.message, Append)
+    ]
+
+
+def test_a_message_holds_as_many_entries_as_its_size_allows() -> None:
+    entries = tuple(Entry(n, 1, command(size)) for n, size in enumerate(SIZES, 1))
+    settings = Settings(batch=4, batch_bytes=LIMIT)
+    raft = Raft(1, frozenset({1, 2}), Stored(1, None, entries=entries), settings, lambda n: 0)
+
+    def hear(message: Message) -> list[Append]:
+        return appended(raft.handle(Receive(2, message)))
+
+    for _ in range(settings.election_ticks):
+        raft.handle(Tick())
+    hear(VoteReply(2, True, True))
+    hear(VoteReply(2, True, False))
+    hear(HeartbeatReply(2, 1))
+    # Node 2 has nothing: all of the log follows, and the entry of the new leader.
+    sent = hear(AppendReply(2, len(SIZES), True, 0, 0))
+    batches = []
+    while sent:
+        (append,) = sent
+        batches.append([len(getattr(entry.command, "value", b"")) for entry in append.entries])
+        assert append.prev_index == sum(map(len, batches[:-1]))
+        sent = hear(AppendReply(2, append.prev_index + len(append.entries), False, 0, 0))
+    assert batches == BATCHES
