@@ -267,7 +267,7 @@ def test_a_node_that_was_away_catches_up(tmp_path: Path, away: str) -> None:
                 node.kill()
             else:
                 node.pause()
-            for number in range(60):
+            for number in range(30):
                 leadership.checkpoint.set(bytes(370_000), f"slot{number % 4}")
             if away == "killed":
                 node.start()
