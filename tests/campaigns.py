@@ -30,12 +30,15 @@ def validate(name: str, value: object) -> None:
 
 
 class Campaign:
-    """One ``electctl campaign``, started, with its output, events and result in files."""
+    """One ``electctl campaign``, started, with its output, events and result in files.
+
+    ``url`` None names no backend.
+    """
 
     def __init__(
         self,
         electctl: Electctl,
-        url: str,
+        url: str | None,
         election: str,
         *options: str,
         command: tuple[str, ...] = (),
@@ -46,7 +49,7 @@ class Campaign:
         number = len(list(electctl.home.glob("campaign-*")))
         self.home = electctl.home / f"campaign-{number}"
         self.home.mkdir()
-        argv = ["campaign", election, "-b", url, "--ttl", ttl, *options]
+        argv = ["campaign", election, *(() if url is None else ("-b", url)), "--ttl", ttl, *options]
         argv += ["--events", str(self.home / "events")]
         if result:
             argv += ["--result", str(self.home / "result")]

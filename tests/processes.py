@@ -135,7 +135,7 @@ class Electctl:
             for pipe in (process.stdin, process.stdout, process.stderr):
                 if pipe is not None:
                     pipe.close()
-        state = Path(self.env["XDG_STATE_HOME"]) / "electctl"
+        state = self.home / "state" / "electctl"
         if (state / "lab").exists():
             self.run("lab", "down", "--all", check=0)
         if (state / "local" / "socket").exists():

@@ -16,6 +16,8 @@ from electctl_raft.backend import RaftBackend
 from electctl_raft.local_traits import LOCAL_TRAITS
 from electctl_raft.target import Target
 
+_SHORTEST = 0.1
+
 
 def server_of(url: BackendURL) -> LocalServer:
     """The server that ``url`` means. Raises UsageError, ConfigError."""
@@ -27,9 +29,14 @@ def server_of(url: BackendURL) -> LocalServer:
 
 def _seconds(text: str) -> float:
     try:
-        return parse_duration(text)
+        seconds = parse_duration(text)
     except UsageError as error:
         raise UsageError(f"local:?idle=: {error.message}", hint=error.hint) from None
+    if seconds < _SHORTEST:
+        raise UsageError(
+            f"local:?idle={text} would end it before anybody has come", hint="100ms at least"
+        )
+    return seconds
 
 
 def prepare(url: BackendURL, say: Callable[[str], None]) -> None:

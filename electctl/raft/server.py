@@ -139,6 +139,7 @@ class Node:
                 while self._replica.raft.role is not Role.LEADER and not self._done.done():
                     self._handle([Tick()])
             if not self._done.done():
+                self._busy_at = now()
                 serving()
             self._next_tick = now()
             self._tick()
