@@ -6,11 +6,13 @@ conformance suite looks at.
 
 from __future__ import annotations
 
+import resource
 import socket
 import stat
 import sys
 from collections import deque
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from electctl.elector import connect
 from electctl.errors import Unreachable
 from electctl.lab.server import Server
 from electctl.raft.commands import Done, Enter, Entered, Open, Opened, Save
+from electctl.raft.guests import MAX_CLIENTS, MAX_STRANGERS
 from electctl.raft.messages import Vote
 from electctl.raft.requests import (
     Answer,
@@ -167,6 +170,23 @@ def test_the_silent_do_not_keep_others_out(node: Server) -> None:
     finally:
         for talk in crowd:
             talk.sock.close()
+
+
+def test_a_full_house_is_still_served(node: Server, election: str) -> None:
+    """Nor does the node run out of files, which its store needs too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        first = stack.enter_context(Talk(node.address, "first"))
+        for number in range(1, MAX_CLIENTS):
+            stack.enter_context(Talk(node.address, f"guest{number}"))
+        late = stack.enter_context(Talk(node.address, None))
+        late.send(ClientHello("late"))
+        assert farewell(late) == f"there are {MAX_CLIENTS} clients already"
+        for _ in range(MAX_STRANGERS):
+            stack.enter_context(Talk(node.address, None))
+        leads(first, election)
 
 
 def test_a_name_belongs_to_the_connection_that_greeted_last(node: Server) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import resource
 import signal
 import socket
 from collections.abc import Callable, Mapping
@@ -41,6 +42,8 @@ STORE = "raft.db"
 _SHIFT = 0.005
 _BATCH = 256
 _SETTINGS = Settings()
+#: Files that a node may have open: more than the connections that it takes.
+_FILES = 4096
 #: Seconds to find out whether somebody listens on a local socket.
 _PROBE_TIMEOUT = 1.0
 
@@ -124,6 +127,7 @@ class Node:
         self._loop = loop
         self._done: asyncio.Future[str] = loop.create_future()
         loop.set_exception_handler(self._unexpected)
+        _allow_files()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, f"{number.name} came")
         servers: list[asyncio.Server] = []
@@ -310,6 +314,14 @@ class Node:
             raise Stranger(
                 f"node {number} has not the store that it had: it may have forgotten a vote"
             )
+
+
+def _allow_files() -> None:
+    """So that no number of connections takes the store's own files from it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _listed(numbers: tuple[int, ...]) -> str:
