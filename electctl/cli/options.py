@@ -18,7 +18,7 @@ Backend = Annotated[
         "-b",
         "--backend",
         metavar="URL",
-        help="Where the election is held; may be repeated. [env: ELECTCTL_BACKEND]",
+        help="Where it is held; repeatable. [env: ELECTCTL_BACKEND; default: local:]",
         show_default=False,
     ),
 ]
