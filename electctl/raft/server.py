@@ -28,7 +28,7 @@ from electctl.errors import ConfigError, ElectctlError, Unreachable
 from electctl.raft.codec import Malformed
 from electctl.raft.core import Raft
 from electctl.raft.errors import StoreDamaged
-from electctl.raft.guests import Guests, Say
+from electctl.raft.guests import HELLO_TIMEOUT, Guests, Say
 from electctl.raft.messages import Persist, Stored
 from electctl.raft.peers import Peer, Stranger
 from electctl.raft.replica import Replica, ReplicaEvent, Tell
@@ -170,9 +170,14 @@ class Node:
             host, port = config.listen
             tls = config.tls.listening() if config.tls else None
             try:
-                servers.append(
-                    await self._loop.create_server(self._guests.accept, host, port, ssl=tls)
+                server = await self._loop.create_server(
+                    self._guests.accept,
+                    host,
+                    port,
+                    ssl=tls,
+                    ssl_handshake_timeout=HELLO_TIMEOUT if tls else None,
                 )
+                servers.append(server)
             except OSError as error:
                 cause = error.strerror or str(error)
                 raise Unreachable(
