@@ -15,6 +15,7 @@ import pytest
 from electctl.clock import now
 from electctl.elector import LeaderElector, connect
 from electctl.errors import ConfigError, DuplicateId, Unreachable, UsageError
+from electctl.lab.proxy import Direction, Proxy
 from electctl.leadership import Leadership
 from electctl.testing.stage import Contender, Observer, eventually, let_pass
 from electctl.url import BackendURL
@@ -22,6 +23,7 @@ from electctl_raft.lab import RaftCluster
 
 #: Seconds within which a busy machine must do what takes it milliseconds.
 SOON = 15.0
+DIRECTIONS: list[Direction] = ["requests", "replies"]
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +115,23 @@ def test_without_a_majority_the_error_says_so(cluster: RaftCluster, election: st
             elector.holder(election)
     assert caught.value.hint is not None
     assert "majority" in caught.value.hint
+
+
+def test_a_connection_that_breaks_under_a_release_is_made_again(
+    cluster: RaftCluster, elector: LeaderElector, election: str
+) -> None:
+    """Also where there is no other node to turn to: the next need not wait for the TTL."""
+    assert elector.holder(election) is None
+    with Proxy(cluster.servers[cluster.leading()].address) as link:
+        for direction in DIRECTIONS:
+            with connect(cluster.url_for([link.address])) as one:
+                leadership = one.campaign(election, "a", ttl=60.0, wait=SOON)
+                broken = link.counters.cut
+                link.cut_after(0, direction=direction)
+                leadership.release()
+                assert leadership.release_error is None
+                assert link.counters.cut > broken
+            assert elector.holder(election) is None
 
 
 # What a URL names --------------------------------------------------------------------------------

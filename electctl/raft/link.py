@@ -223,14 +223,14 @@ class Link:
             if place is None or self._closed:
                 return
             del self._channels[place]
-            if isinstance(self._addresses[place], tuple | Path) or not isinstance(
-                error, ConnectionLost
-            ):
+            lost = isinstance(error, ConnectionLost)
+            started_by_us = not isinstance(self._addresses[place], tuple | Path)
+            if not lost or not (channel.greeted or started_by_us):
                 self._troubles[place] = error
-            elif channel.greeted:
-                # It is started again, which is no trouble unless it fails; and it is done at once:
-                # our lease does not wait.
+            elif channel.greeted and started_by_us:
+                # It is started again at once: our lease does not wait.
                 self._open(place)
+            # A connection that breaks is no trouble yet: it is made again first.
             self._carry_out(self._machine.handle(WayLost(place), now()))
 
 
