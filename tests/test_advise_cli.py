@@ -323,12 +323,16 @@ class Terminal:
     def __init__(self, process: subprocess.Popen[str], main: int) -> None:
         self.process = process
         self._main = main
-        self.seen = ""
+        self._raw = b""
+
+    @property
+    def seen(self) -> str:
+        return self._raw.decode(errors="replace")  # the last character may be cut in two
 
     def _read(self) -> str:
         with suppress(OSError):  # EIO is how Linux says that the other side has closed
             while select.select([self._main], [], [], 0)[0]:
-                self.seen += os.read(self._main, 4096).decode()
+                self._raw += os.read(self._main, 4096)
         return self.seen
 
     def type(self, text: str, until: str) -> str:
