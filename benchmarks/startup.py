@@ -89,6 +89,8 @@ def main() -> None:
     ):
         url, (_, port) = cluster.url, cluster.entrances[0].address
         env["ELECTCTL_SOCKET"] = socket
+        # The first round starts the embedded server there, and it ends by itself.
+        env["ELECTCTL_STATE"] = str(Path(home, "state"))
         commands = {
             BARE: [sys.executable, "-c", "pass"],
             "electctl --version": [electctl, "--version"],
@@ -97,6 +99,7 @@ def main() -> None:
             "import redis": [sys.executable, "-c", "import redis"],
             LOCK: [sys.executable, "-c", SMALLEST_LOCK_SCRIPT, str(port)],
             "campaign X -- true": [electctl, "-q", "campaign", "X", "-b", url, "--", "true"],
+            "the same on local:": [electctl, "-q", "campaign", "X", "-b", "local:", "--", "true"],
         }
         costs: dict[str, list[Cost]] = {name: [] for name in commands}
         for number in range(ROUNDS + 1):
