@@ -12,7 +12,7 @@ import stat
 import sys
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -20,10 +20,11 @@ import pytest
 from electctl.clock import now
 from electctl.elector import connect
 from electctl.errors import Unreachable
+from electctl.lab.ports import HeldPort
 from electctl.lab.server import Server
 from electctl.raft.commands import Done, Enter, Entered, Open, Opened, Save
 from electctl.raft.guests import MAX_CLIENTS, MAX_STRANGERS
-from electctl.raft.messages import Vote
+from electctl.raft.messages import Heartbeat, Vote, VoteReply
 from electctl.raft.requests import (
     Answer,
     CheckpointSeen,
@@ -33,7 +34,7 @@ from electctl.raft.requests import (
     Request,
     Submit,
 )
-from electctl.raft.status import ask_status
+from electctl.raft.status import Address, ask_status
 from electctl.raft.wire import (
     CLIENT_LIMIT,
     HELLO_LIMIT,
@@ -325,6 +326,68 @@ def test_a_node_that_lost_its_store_is_not_let_in_again(tmp_path: Path) -> None:
         assert (status.leader, status.last_index) == (None, 0)
 
 
+def test_a_store_that_fails_ends_the_node_and_keeps_what_was_answered(tmp_path: Path) -> None:
+    with RaftCluster(tmp_path, 1) as cluster:
+        node = cluster.servers[0]
+        node.stop()
+        argv = list(node.argv)
+        # No file may grow beyond a megabyte.
+        node.argv = ["/bin/sh", "-c", 'ulimit -f 2048; exec "$@"', "sh", *argv]
+        node.start()
+        acknowledged = 0
+        with Talk(node.address) as talk, suppress(ConnectionError):
+            session, token = leads(talk, "a")
+            for number in range(1, 100):
+                save = Save(session, 1 + number, token, "s", bytes((number,)) * 50_000, number)
+                assert talk.submit(save) == Done()
+                acknowledged = number
+        wait_for(lambda: not node.alive)
+        assert node.why_silent() == "it ended with code 78"
+        assert "raft.db: " in node.tail()
+        assert 0 < acknowledged < 99
+        node.argv = argv
+        node.start()
+        with Talk(node.address) as talk:
+            found = talk.ask(LookCheckpoint("a", "s"))
+    assert isinstance(found, CheckpointSeen)
+    assert found.checkpoint is not None
+    assert found.checkpoint.version in (acknowledged, acknowledged + 1)
+
+
+def test_a_node_that_sees_a_promise_of_raft_broken_ends(tmp_path: Path) -> None:
+    """Another node leads in the term in which this one does: we are both."""
+    with ExitStack() as stack:
+        held, second, third = (HeldPort() for _ in range(3))
+        for port in (held, second, third):
+            stack.callback(port.release)
+        listen = f"127.0.0.1:{held.number}"
+        peers = ("--peer", f"2=127.0.0.1:{second.number}", "--peer", f"3=127.0.0.1:{third.number}")
+        node = serve(tmp_path, "--listen", listen, *peers)
+        address = "127.0.0.1", held.number
+        try:
+            node.spawn()
+            wait_for(lambda: answered(address))
+            with Talk(address, None) as talk:
+                talk.send(PeerHello(2, 1, (1, 2, 3), "store"))
+                talk.body()
+
+                def ended() -> bool:
+                    status = answered(address)
+                    with suppress(ConnectionError):
+                        if status is not None and status.role == "pre-candidate":
+                            talk.send(VoteReply(status.term + 1, True, True))
+                            talk.send(VoteReply(status.term + 1, True, False))
+                        elif status is not None and status.role == "leader":
+                            talk.send(Heartbeat(status.term, 0, 1))
+                    return not node.alive
+
+                wait_for(ended)
+        finally:
+            node.kill()
+    assert node.why_silent() == "it ended with code 70"
+    assert "node 2 and node 1 both lead in term" in node.tail()
+
+
 # A node's own ------------------------------------------------------------------------------------
 
 
@@ -362,9 +425,9 @@ def test_a_local_socket_is_for_us_alone(tmp_path: Path) -> None:
         node.kill()
 
 
-def answered(path: Path) -> NodeStatus | None:
+def answered(address: Address) -> NodeStatus | None:
     try:
-        return ask_status(path, DEADLINE)
+        return ask_status(address, DEADLINE)
     except Unreachable:
         return None
 
