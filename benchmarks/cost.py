@@ -2,11 +2,13 @@
 
 The bare client sends what cannot be left out: on Redis SET NX PX and a compare-and-delete; on etcd
 a lease, a transaction that puts the key, and the revocation; on ZooKeeper a session, a znode, a
-look at who is first, and the session's end. ``requests`` is what the servers were asked for one of
-them. On ZooKeeper a second yardstick keeps its session for all rounds, as a program can that holds
-one lock after the other; electctl's candidates have one each, so that each dies with its own.
+look at who is first, and the session's end; on the built-in Raft, to the node that leads, a
+session, its place, a renewal and its end. ``requests`` is what the servers were asked for one of
+them; on Raft the entries of the log, of which a renewal makes none. On ZooKeeper a second yardstick
+keeps its session for all rounds, as a program can that holds one lock after the other; electctl's
+candidates have one each, so that each dies with its own.
 
-    python -m benchmarks.cost --schemes redis etcd zk
+    python -m benchmarks.cost --schemes redis etcd zk raft
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import secrets
+import socket
 import statistics
 import tempfile
 import time
@@ -28,8 +31,19 @@ from kazoo.client import KazooClient
 import electctl
 from benchmarks.stores import cluster_of, operations
 from electctl.lab.cluster import Cluster
+from electctl.raft.commands import Close, Enter, Open, Opened
+from electctl.raft.requests import Answer, Applied, Ask, Renew, Reply, Request, Submit
+from electctl.raft.wire import (
+    CLIENT_LIMIT,
+    REPLY_TO_HELLO,
+    TO_CLIENT,
+    ClientHello,
+    Framer,
+    frame,
+)
 from electctl_etcd import keys, requests
 from electctl_etcd.rpc import grpc, pb
+from electctl_raft.lab import RaftCluster
 
 ROUNDS = 100
 TTL = 10.0
@@ -118,10 +132,57 @@ def _kazoo(cluster: Cluster) -> Any:
     return client
 
 
+class _Frames:
+    """A plain socket to one node of the built-in Raft, asked one thing after the other."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock = sock
+        self._framer = Framer(CLIENT_LIMIT)
+        self._bodies: list[bytes] = []
+        self._greeting = frame(ClientHello(secrets.token_hex(8)))
+
+    def ask(self, ask: Ask) -> Reply:
+        self._sock.sendall(self._greeting + frame(Request(1, ask)))
+        if self._greeting:
+            REPLY_TO_HELLO.decode(self._body())
+            self._greeting = b""
+        while not isinstance(told := TO_CLIENT.decode(self._body()), Answer):
+            pass  # a notice
+        reply: Reply = told.reply
+        return reply
+
+    def _body(self) -> bytes:
+        while not self._bodies:
+            self._bodies = self._framer.feed(self._sock.recv(1 << 16))
+        return self._bodies.pop(0)
+
+
+@contextmanager
+def bare_raft(cluster: Cluster) -> Iterator[Round]:
+    """Frames to the node that leads, over a connection each time."""
+    assert isinstance(cluster, RaftCluster)
+    address = cluster.servers[cluster.leading()].address
+
+    def one() -> None:
+        with socket.create_connection(address) as sock:
+            node = _Frames(sock)
+            match node.ask(Submit(Open(int(TTL * 1e3)))):
+                case Applied(Opened(session)):
+                    node.ask(Submit(Enter(session, 1, "bare", "a")))
+                    node.ask(Renew(session))
+                    node.ask(Submit(Close(session, 2)))
+                case other:
+                    raise LookupError(f"another node has come to lead: {other}")
+
+    yield one
+
+
 YARDSTICKS = {
     "redis": {"bare redis-py": bare_redis},
     "etcd": {"bare gRPC": bare_etcd},
     "zk": {"bare kazoo": bare_zookeeper, "bare kazoo, one session": bare_zookeeper_session},
+    "raft": {"bare frames": bare_raft},
 }
 
 

@@ -36,6 +36,7 @@ from electctl.clock import now
 from electctl.elector import LeaderElector
 from electctl.lab.cluster import Cluster
 from electctl_etcd.lab import EtcdCluster
+from electctl_raft.lab import RaftCluster
 
 NATIVE = Path(__file__).with_name("native.py")
 COMMAND = ("sh", "-c", "echo held; exec sleep 1000")
@@ -129,7 +130,7 @@ def tools(cluster: Cluster, ttl: float) -> list[Tool]:
                 tell_all=True,
             ),
         ]
-    else:
+    elif not isinstance(cluster, RaftCluster):  # which has no other client
         client = "redis-py" if "redis" in cluster.url else "kazoo"
         argv = [sys.executable, str(NATIVE), client, hosts]
         found.append(Tool(client, lambda e, n: Process([*argv, e, f"{ttl:g}"], "held")))
