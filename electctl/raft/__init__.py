@@ -1,6 +1,6 @@
-"""The built-in consensus: Raft, and the lease table that it replicates. Sans-I/O.
+"""The built-in consensus: Raft, and the lease table that it replicates.
 
-What this package does not do: open sockets or files, read clocks, start threads or draw random
-numbers, save :mod:`electctl.raft.sqlite`, which is the durable store. docs/raft.md explains the
-whole.
+What the deciding part does not do: open sockets or files, read clocks, start threads or draw random
+numbers. Around it stand a durable store, a node as a process, and a client's connections.
+docs/raft.md explains the whole.
 """
