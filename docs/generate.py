@@ -1,6 +1,7 @@
 """Writes the pages that are made from data: ``make docs``. ``--check`` only says which are old.
 
-- ``guarantees.md`` from the backends' Traits, those of this project alone;
+- ``guarantees.md`` and the table in the README from the backends' Traits, those of this project
+  alone;
 - ``glossary.md`` and ``faq.md`` from the words of ``electctl explain``;
 - ``json.md`` from the JSON Schemas.
 
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from electctl.compare import markdown
-from electctl.compare.promises import promises
+from electctl.compare.promises import ROWS, Promise, promises, schemes_of
 from electctl.explain.glossary import Entry, load
 
 HERE = Path(__file__).parent
@@ -33,6 +34,9 @@ are claims, each under its assumptions; what is lost when one fails stands under
 For a leader that acts after its lease, which no backend can prevent, there is the
 [fencing token](glossary.md#fencing-token).
 """
+_FROM = "<!-- from the backends' traits: make docs -->"
+_TO = "<!-- end -->"
+_README_HEADS = ("scheme", "who leads", "class", "fencing token", "two leaders are possible after")
 _FAQ = """\
 # Questions that are often asked
 
@@ -68,21 +72,45 @@ A field in *italics* is not always there.
 """
 
 
-def pages() -> dict[str, str]:
-    """Every generated page: file name → text."""
+def pages() -> dict[Path, str]:
+    """Every generated page: file → text."""
     return {
-        "guarantees.md": _guarantees(),
-        "faq.md": _faq(),
-        "glossary.md": _glossary(),
-        "json.md": _json(),
+        ROOT / "README.md": _readme(),
+        HERE / "guarantees.md": _guarantees(),
+        HERE / "faq.md": _faq(),
+        HERE / "glossary.md": _glossary(),
+        HERE / "json.md": _json(),
     }
 
 
-def _guarantees() -> str:
+def _ours() -> list[Promise]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     ours = list(project["project"]["entry-points"]["electctl.backends"])
-    found = sorted(promises(ours), key=lambda each: (each.traits.family, each.traits.title))
-    return _GUARANTEES + "\n" + markdown.document(found, opening=True)
+    return sorted(promises(ours), key=lambda each: (each.traits.family, each.traits.title))
+
+
+def _guarantees() -> str:
+    return _GUARANTEES + "\n" + markdown.document(_ours(), opening=True)
+
+
+def _readme() -> str:
+    """The README, with its table of schemes written anew between the two marks."""
+    before, _, rest = (ROOT / "README.md").read_text().partition(_FROM)
+    _, _, after = rest.partition(_TO)
+    table = markdown.table(_README_HEADS, map(_scheme_row, _ours()))
+    return f"{before}{_FROM}\n{table}\n{_TO}{after}"
+
+
+def _scheme_row(promise: Promise) -> list[str]:
+    traits = promise.traits
+    faults = [w.fault for w in traits.weaknesses if "exclusion" in w.breaks and w.fault]
+    return [
+        schemes_of(promise),
+        traits.mechanism,
+        ROWS["family"](promise),
+        ROWS["fencing token"](promise),
+        ", ".join(dict.fromkeys(faults)),
+    ]
 
 
 def _faq() -> str:
@@ -203,9 +231,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing, name the old ones")
     only_check = parser.parse_args().check
     old = [
-        (HERE / name, text)
-        for name, text in pages().items()
-        if not (HERE / name).exists() or (HERE / name).read_text() != text
+        (path, text)
+        for path, text in pages().items()
+        if not path.exists() or path.read_text() != text
     ]
     for path, text in old:
         state = "is old: make docs writes it" if only_check else "written"
