@@ -34,7 +34,9 @@ class SeparableHarness(EnsembleHarness):
         return self._separable.settled()
 
 
-def must_make_two_leaders(harness: EnsembleHarness, backend: type[Backend]) -> None:
+def must_make_two_leaders(
+    harness: EnsembleHarness, backend: type[Backend], who: str = "follower"
+) -> None:
     """The case of the member that is cut off finds the bug that was planted in a backend."""
 
     def open_planted(self: EnsembleHarness, url: str) -> LeaderElector:
@@ -46,7 +48,7 @@ def must_make_two_leaders(harness: EnsembleHarness, backend: type[Backend]) -> N
     try:
         with pytest.raises(AssertionError, match="two leaders"), stage.exits:
             case.test_a_leader_behind_a_member_that_is_cut_off_has_ended_before_the_next_leads(
-                stage, planted, "follower", 1
+                stage, planted, who, 1
             )
     finally:
         repair(planted)

@@ -7,8 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.stores import SeparableRaft
+from electctl.backend import Bid, Candidacy, Renewal
+from electctl.clock import now
+from electctl.errors import Unreachable
 from electctl.testing import EnsembleConformance, EnsembleHarness
-from tests.ensemble import SeparableHarness
+from electctl_raft.backend import RaftBackend
+from electctl_raft.candidacy import RaftCandidacy
+from tests.ensemble import SeparableHarness, must_make_two_leaders
 from tests.raft_stage import RaftHarness
 
 pytestmark = pytest.mark.slow
@@ -30,3 +35,23 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnsembleHarnes
 
 class TestRaftEnsemble(EnsembleConformance):
     """All cases."""
+
+
+class BelievesSilence(RaftCandidacy):
+    """Takes a node that is connected and says nothing for one that agrees."""
+
+    def renew(self) -> Renewal:
+        since = now()
+        try:
+            return super().renew()
+        except Unreachable:
+            return Renewal(since, self._bid.ttl)
+
+
+class BelievingBackend(RaftBackend):
+    def candidacy(self, bid: Bid) -> Candidacy:
+        return BelievesSilence(self._target, self._desk, bid)
+
+
+def test_a_candidacy_that_takes_silence_for_a_proof_fails(harness: EnsembleHarness) -> None:
+    must_make_two_leaders(harness, BelievingBackend, "leader")
