@@ -14,7 +14,7 @@ import pytest
 
 from electctl.clock import now
 from electctl.elector import LeaderElector, connect
-from electctl.errors import ConfigError, DuplicateId, Unreachable, UsageError
+from electctl.errors import ConfigError, DuplicateId, Refused, Unreachable, UsageError
 from electctl.lab.proxy import Direction, Proxy
 from electctl.leadership import Leadership
 from electctl.testing.stage import Contender, Observer, eventually, let_pass
@@ -268,6 +268,13 @@ def test_rafts_asks_both_ends_for_a_certificate(
         strange.configure()
         theirs = BackendURL.parse(strange.url).options
         strange.close()
+        stranger = {**url.options, "cert": theirs["cert"], "key": theirs["key"]}
+        with (
+            connect(replace(url, options=stranger)) as elector,
+            pytest.raises((Refused, Unreachable)) as caught,
+        ):
+            elector.holder(election)
+        assert "certificate" in f"{caught.value.message} {caught.value.hint}"
         with (
             connect(replace(url, options={**url.options, "ca": theirs["ca"]})) as elector,
             pytest.raises(Unreachable, match="certificate"),

@@ -193,8 +193,15 @@ class Channel:
             except _NOT_NOW:
                 return
             if not chunk:
-                raise ConnectionLost(f"{self._name} closed the connection", hint="is it running?")
+                raise self._lost("it was closed")
             yield chunk
+
+    def _lost(self, cause: str) -> ConnectionLost:
+        hint = "is it running?"
+        if self._tls is not None and not self.greeted:
+            # In TLS 1.3 a node judges our certificate after the handshake has ended for us.
+            hint = "does it accept our certificate (?cert=, ?key=)? its own log says why"
+        return ConnectionLost(f"the connection to {self._name} is lost: {cause}", hint=hint)
 
     def _take(self, body: bytes, *, first: bool) -> None:
         message = (REPLY_TO_HELLO if first else TO_CLIENT).decode(body)
@@ -238,5 +245,5 @@ class Channel:
             )
         cause = error.strerror or str(error)
         if isinstance(error, ConnectionResetError | BrokenPipeError):
-            return ConnectionLost(f"{self._name} is lost: {cause}", hint="is it running?")
+            return self._lost(cause)
         return Unreachable(f"{self._name} cannot be reached: {cause}", hint="is it running?")
