@@ -13,11 +13,12 @@ or not at all (https://www.sqlite.org/atomiccommit.html) and is on the disk when
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import zlib
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -159,32 +160,39 @@ class SqliteStorage(Storage):
         return str(name)
 
     def _create(self, number: int, voters: Collection[int]) -> None:
-        """Make it under another name: whatever then stands in its place is no new store."""
+        """Make it under another name: whatever then stands in its place is no new store.
+
+        One at a time: whoever is late must find what the other made, not put a new one in its
+        place, on which it would have a lock of its own.
+        """
         new = self._path.with_name(f"{self._path.name}.new")
+        lock = new.with_name(f"{new.name}.lock")
+        with self._explained(), lock.open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not self._path.exists():
+                self._fill(new, number, voters)
+                os.rename(new, self._path)
+                _sync_folders(self._path)
+            lock.unlink(missing_ok=True)
+
+    def _fill(self, new: Path, number: int, voters: Collection[int]) -> None:
         for left in (new, new.with_name(f"{new.name}-journal")):
             left.unlink(missing_ok=True)
-        with self._explained():
-            db = sqlite3.connect(new, isolation_level=None)
-            try:
-                db.execute("PRAGMA synchronous = FULL")
-                db.execute("BEGIN")
-                for statement in _SCHEMA.strip().splitlines():
-                    db.execute(statement)
-                node = _summed((number, os.urandom(16).hex(), 0, None, 0))
-                db.execute("INSERT INTO node VALUES (?, ?, ?, ?, ?, ?)", node)
-                db.executemany("INSERT INTO voter VALUES (?, NULL)", [(v,) for v in voters])
-                db.execute("INSERT INTO snapshot VALUES (?, ?, ?, ?)", _summed((0, 0, b"")))
-                db.execute(f"PRAGMA application_id = {_APPLICATION}")
-                db.execute(f"PRAGMA user_version = {FORMAT}")
-                db.execute("COMMIT")
-            finally:
-                db.close()
-            os.rename(new, self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        db = sqlite3.connect(new, isolation_level=None)
+        try:
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("BEGIN")
+            for statement in _SCHEMA.strip().splitlines():
+                db.execute(statement)
+            node = _summed((number, os.urandom(16).hex(), 0, None, 0))
+            db.execute("INSERT INTO node VALUES (?, ?, ?, ?, ?, ?)", node)
+            db.executemany("INSERT INTO voter VALUES (?, NULL)", [(v,) for v in voters])
+            db.execute("INSERT INTO snapshot VALUES (?, ?, ?, ?)", _summed((0, 0, b"")))
+            db.execute(f"PRAGMA application_id = {_APPLICATION}")
+            db.execute(f"PRAGMA user_version = {FORMAT}")
+            db.execute("COMMIT")
+        finally:
+            db.close()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -200,8 +208,28 @@ class SqliteStorage(Storage):
             raise StoreDamaged(
                 f"{self._path} is damaged: {error}", hint=CANNOT_BE_REPAIRED
             ) from None
+        except BlockingIOError:
+            raise StoreDamaged(
+                f"{self._path} is in use by another process", hint="stop the other node first"
+            ) from None
         except OSError as error:
             raise StoreDamaged(f"{self._path}: {error.strerror}", hint=_DISK) from None
+
+
+def _sync_folders(path: Path) -> None:
+    """Sync the folder of ``path``, and those above: they may be as new, and lost with it."""
+    _sync(path.parent)
+    for folder in path.parent.parents:
+        with suppress(OSError):  # not ours to read, or on a file system that cannot
+            _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _summed(row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -5,11 +5,12 @@ What this does not show: that the disk below keeps what it calls synced.
 
 from __future__ import annotations
 
+import fcntl
 import random
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -160,6 +161,35 @@ def test_a_start_that_was_cut_short_left_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "raft.db.new-journal").write_text("half")
     SqliteStorage(path, 1).close()
     assert [found.name for found in tmp_path.iterdir()] == ["raft.db"]
+
+
+def test_a_store_that_another_makes_at_this_moment_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "raft.db"
+    with open(f"{path}.new.lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(StoreDamaged, match="in use"):
+            SqliteStorage(path, 1)
+        assert not path.exists()
+    # Whoever held it has ended, or been killed.
+    SqliteStorage(path, 1).close()
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["raft.db"]
+
+
+def test_who_is_late_to_make_a_store_finds_that_of_another(tmp_path: Path) -> None:
+    class Late(SqliteStorage):
+        """Looks, sees no store, and is overtaken before it makes one."""
+
+        def _create(self, number: int, voters: Collection[int]) -> None:
+            others.append(SqliteStorage(tmp_path / "raft.db", 1))
+            super()._create(number, voters)
+
+    others: list[SqliteStorage] = []
+    with pytest.raises(StoreDamaged, match="in use"):
+        Late(tmp_path / "raft.db", 1)
+    name = others[0].name
+    others[0].close()
+    with closing(SqliteStorage(tmp_path / "raft.db", 1)) as again:
+        assert again.name == name
 
 
 def test_other_voters_are_refused(tmp_path: Path) -> None:
