@@ -1,7 +1,7 @@
 """Exclusion seen from outside the program, under every fault and every kind of command.
 
-One round each on Redis, a few on three members of etcd and of ZooKeeper; ``make outside`` plays
-many of all.
+One round each on Redis, a few on three members of etcd, of ZooKeeper and of the built-in Raft;
+``make outside`` plays many of all.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture(scope="module", params=["etcd", "zk"])
+@pytest.fixture(scope="module", params=["etcd", "zk", "raft"])
 def quorum(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Cluster]]:
@@ -78,4 +78,6 @@ def test_behind_a_member_that_is_cut_off_from_its_peers(
 ) -> None:
     """It goes on answering what it can by itself, as if nothing had happened."""
     scheme, cluster = quorum
-    play(cluster, scheme, [("cut-off", "forked")], tmp_path)
+    # Where followers serve nobody it is the one that leads the others.
+    fault = "cut-off" if "cut-off" in faults_of(scheme, 3) else "cut-off-leader"
+    play(cluster, scheme, [(fault, "forked")], tmp_path)
