@@ -127,6 +127,17 @@ def test_many_that_come_first_start_one(terminal: Terminal) -> None:
     assert terminal.server.log.read_text().count("listens on") == 1
 
 
+def test_a_command_that_is_killed_while_it_starts_one_is_in_nobodys_way(
+    terminal: Terminal,
+) -> None:
+    first = terminal.electctl.popen("holders", "nightly")
+    wait_for((terminal.home / "starting").exists)
+    first.kill()
+    for _ in range(3):
+        terminal.run("holders", "nightly")
+    assert terminal.server.log.read_text().count("leads in term") == 1
+
+
 def test_an_idle_server_ends_and_the_next_command_starts_one(terminal: Terminal) -> None:
     url = "local:?idle=200ms"
     for run in (("holders", "a"), ("campaign", "a", "--json"), ("campaign", "a", "-q")):
