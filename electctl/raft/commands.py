@@ -94,8 +94,16 @@ Command = Noop | Open | Enter | Leave | Save | Close | Expire | Evict
 
 
 def weight(command: Command) -> int:
-    """Bytes of the one thing in a command that may be large."""
-    return len(command.value) if isinstance(command, Save) else 0
+    """The size of what may be large in a command: a value, or the names that a client chose."""
+    match command:
+        case Save(slot=slot, value=value):
+            return len(slot) + len(value)
+        case Enter(election=election, candidate=candidate):
+            return len(election) + len(candidate)
+        case Evict(election=election):
+            return len(election)
+        case _:
+            return 0
 
 
 # Results -----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ What this does not show: what happens when one is lost; that is simulated.
 
 from __future__ import annotations
 
-from electctl.raft.commands import Command, Noop, Save
+from electctl.raft.commands import Command, Enter, Evict, Noop, Save, weight
 from electctl.raft.core import Raft
 from electctl.raft.messages import (
     Append,
@@ -25,7 +25,7 @@ LIMIT = 1000
 
 
 def command(size: int) -> Command:
-    return Save(1, 1, 1, "s", bytes(size), 1) if size else Noop()
+    return Save(1, 1, 1, "", bytes(size), 1) if size else Noop()
 
 
 def appended(instructions: list[Instruction]) -> list[Append]:
@@ -58,3 +58,9 @@ def test_a_message_holds_as_many_entries_as_its_size_allows() -> None:
         assert append.prev_index == sum(map(len, batches[:-1]))
         sent = hear(AppendReply(2, append.prev_index + len(append.entries), False, 0, 0))
     assert batches == BATCHES
+
+
+def test_whatever_a_client_made_large_counts() -> None:
+    assert weight(Save(1, 1, 1, "slot", b"value", 1)) == 9
+    assert weight(Enter(1, 1, "election", "candidate")) == 17
+    assert weight(Evict("election", 1, False)) == 8
