@@ -152,6 +152,16 @@ def _host(scheme: str, text: str) -> tuple[str, int | None]:
     return match[1] or match[2], port
 
 
+def check_host(host: str) -> None:
+    """Raise UsageError for what no resolver takes for the name of a host (RFC 1035, 2.3.4)."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise UsageError(
+            f"{host!r} is not the name of a host", hint="1 to 63 characters between two dots"
+        ) from None
+
+
 def _options(scheme: str, query: str) -> dict[str, str]:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True)

@@ -260,6 +260,7 @@ RAFT = [
     Bad(("holders", "a", "-b", "local:?idle=x"), 2, "local:?idle=: 'x' is not", "500ms"),
     Bad(("raft", "status", *WITH), 2, "redis:// is not a cluster of electctl raft", "raft://"),
     Bad(("raft", "status", "--node", "h"), 2, "--node: 'h' is not HOST:PORT", "127.0.0.1:7400"),
+    Bad((*NODE, "--peer", "2=a..b:1"), 2, "'a..b' is not the name of a host", "two dots"),
 ]
 
 SAFE = ("audit=no", "actions=idempotent", "stakes=low", "partitions=rare")

@@ -168,6 +168,7 @@ def test_a_url_without_the_leader_says_which_node_is_missing(
     [
         ("raft://", "names no node"),
         ("raft://127.0.0.1", "without its port"),
+        ("raft://a..b:1", "'a..b' is not the name of a host"),
         ("raft://127.0.0.1:1/path", "no path"),
         ("raft://me:pw@127.0.0.1:1", "no users"),
         ("raft://127.0.0.1:1?ca=x", "for TLS"),

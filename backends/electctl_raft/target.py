@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from electctl.errors import UsageError
 from electctl.raft.channel import Address
 from electctl.raft.tls import Tls
-from electctl.url import BackendURL
+from electctl.url import BackendURL, check_host
 
 _FILES = ("ca", "cert", "key")
 
@@ -45,6 +45,7 @@ class Target:
                     f"the {url.scheme} URL names a node without its port",
                     hint=f"as in {url.scheme}://{host}:7401",
                 )
+            check_host(host)
             addresses.append((host, port))
         return cls(tuple(addresses), _tls(url))
 

@@ -12,6 +12,7 @@ from electctl.cli.app import Command, new_app
 from electctl.cli.frame import Frame
 from electctl.cli.options import Duration
 from electctl.errors import Negative, Unreachable, UsageError
+from electctl.url import check_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -277,7 +278,9 @@ def _address(option: str, text: str) -> tuple[str, int]:
     match = _ADDRESS.fullmatch(text)
     if match is None or not 1 <= int(match[3]) <= 65535:
         raise UsageError(f"{option}: {text!r} is not HOST:PORT", hint="as in 127.0.0.1:7400")
-    return match[1] or match[2], int(match[3])
+    host = match[1] or match[2]
+    check_host(host)
+    return host, int(match[3])
 
 
 def _tls(ca: str | None, cert: str | None, key: str | None) -> Tls | None:
