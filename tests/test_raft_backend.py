@@ -8,10 +8,12 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 
+from electctl.backend import Bid
 from electctl.clock import now
 from electctl.elector import LeaderElector, connect
 from electctl.errors import ConfigError, DuplicateId, Refused, Unreachable, UsageError
@@ -135,6 +137,32 @@ def test_a_connection_that_breaks_under_a_release_is_made_again(
 
 
 # What a URL names --------------------------------------------------------------------------------
+
+
+def test_a_grant_that_came_between_two_tries_is_renewed_before_it_is_used(
+    cluster: RaftCluster, elector: LeaderElector, election: str
+) -> None:
+    """A store that was away comes back, and hands over, while the candidate pauses."""
+    with ExitStack() as stack:
+        proxies = [stack.enter_context(Proxy(server.address)) for server in cluster.servers]
+        url = cluster.url_for([proxy.address for proxy in proxies])
+        backend = stack.enter_context(connect(url)).backend
+        candidacy = backend.candidacy(Bid(election, "b", ttl=30.0, request_timeout=1.0))
+        stack.callback(candidacy.close)
+        with elector.campaign(election, "a", ttl=30.0):
+            for proxy in proxies:
+                proxy.hold()
+            with pytest.raises(Unreachable):
+                candidacy.acquire(None)
+            for proxy in proxies:
+                proxy.forward()
+            eventually("b waits", lambda: elector.candidates(election) == ("b",), SOON)
+        eventually("b leads", lambda: elector.holder(election) is not None, SOON)
+        back = now()
+        grant = candidacy.acquire(back + SOON)
+        assert grant is not None
+        assert grant.since >= back
+        candidacy.release()
 
 
 def test_a_url_with_the_leader_alone_is_enough_for_a_while(

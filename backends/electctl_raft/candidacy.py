@@ -74,7 +74,7 @@ class RaftCandidacy(Candidacy):
             self._withdraw()
             return None
         if self._led is not None:
-            return Grant(self._led.token, self._led.since, self._bid.ttl)
+            return self._grant(self._led, began) or self.acquire(deadline)
         if self._twin:
             self._withdraw()
             raise DuplicateId(
@@ -86,6 +86,19 @@ class RaftCandidacy(Candidacy):
             self._withdraw()
             return None
         raise link.trouble()
+
+    def _grant(self, led: Led, began: float) -> Grant | None:
+        """What we were granted; None, with nothing left of it, if it is over already."""
+        since = led.since
+        if since < began:
+            # It came between two tries, and nobody has renewed it since.
+            try:
+                since = self.renew().since
+            except LeadershipLost:
+                self._withdraw()
+                self._led = None
+                return None
+        return Grant(led.token, since, self._bid.ttl)
 
     def _somebody_leads(self) -> bool:
         reply = self._desk.ask(LookElection(self._bid.election)).reply
