@@ -288,6 +288,12 @@ def test_how_it_is_shown(text: str, shown: str) -> None:
 def test_tables_align_and_hold_hostile_cells() -> None:
     text = render.table(["A", "BB"], [["x\ny", ""], ["longer", "z"]])
     assert text == "A       BB\nx\\ny    -\nlonger  z\n"
+    assert (
+        render.table(["A", "BB"], [["x", ""], ["longer", "z"]], 10)
+        == "A       BB\nx       -\nlonger  z\n"
+    )
+    narrow = render.table(["A", "BB"], [["x", ""], ["longer", "z"]], 9)
+    assert narrow == "A   x\nBB  -\n\nA   longer\nBB  z\n"
 
 
 @pytest.mark.parametrize(

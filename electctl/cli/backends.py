@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from electctl.cli import render
 from electctl.cli.app import Command, new_app
 from electctl.cli.frame import Frame
 
@@ -52,7 +51,7 @@ def backends(ctx: typer.Context) -> None:
         for plugin in found:
             frame.emit(_as_dict(plugin))
     else:
-        frame.print(render.table(_HEADS, [_row(plugin) for plugin in found]))
+        frame.print_table(_HEADS, [_row(plugin) for plugin in found])
 
 
 def _client(plugin: Plugin) -> str | None:

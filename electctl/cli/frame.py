@@ -6,11 +6,12 @@ What this does not guarantee: that what was printed was read; a closed pipe ends
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from electctl.cli.render import json_line, message_text
+from electctl.cli.render import json_line, message_text, table
 
 if TYPE_CHECKING:
     from electctl.config import Settings
@@ -67,6 +68,13 @@ class Frame:
         """Data for stdout: one write, a newline at its end, flushed."""
         self.stdout.write(text if text.endswith("\n") else text + "\n")
         self.stdout.flush()
+
+    def print_table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Rows under their heads; on a terminal that is too narrow, one list a row."""
+        import shutil
+
+        columns = shutil.get_terminal_size().columns if self.stdout.isatty() else None
+        self.print(table(heads, rows, columns))
 
     def emit(self, obj: object) -> None:
         """One JSON object as one line on stdout."""

@@ -45,7 +45,7 @@ def holders(ctx: typer.Context, elections: Elections) -> None:
             for look in looks:
                 frame.emit(look.as_dict())
         else:
-            frame.print(_table(looks))
+            frame.print_table(*_table(looks))
         for note in sorted({note for _, backend in opened for note in backend.notes}):
             frame.note(f"warning: {note}")
     for look in looks:
@@ -112,14 +112,15 @@ def _look_at_all(opened: list[tuple[Target, Backend]]) -> list[_Look]:
     return looks
 
 
-def _table(looks: list[_Look]) -> str:
+def _table(looks: list[_Look]) -> tuple[tuple[str, ...], list[list[str]]]:
+    """The heads and the rows: a column names the backends where there are several."""
     several = len({look.target.url.masked() for look in looks}) > 1
     heads = (*_HEADS[:1], "BACKEND", *_HEADS[1:]) if several else _HEADS
     rows = []
     for look in looks:
         backend = [look.target.url.masked()] if several else []
         rows.append([look.target.election, *backend, *_cells(look.change)])
-    return render.table(heads, rows)
+    return heads, rows
 
 
 def _cells(change: Change | None) -> list[str]:

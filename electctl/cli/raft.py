@@ -152,7 +152,7 @@ def status(
         for address, answer in asked:
             frame.emit(_as_dict(address, answer))
     else:
-        frame.print(render.table(_HEADS, [_row(address, answer) for address, answer in asked]))
+        frame.print_table(_HEADS, [_row(address, answer) for address, answer in asked])
     answers = [answer for _, answer in asked if not isinstance(answer, Unreachable)]
     if not answers:
         raise Unreachable(

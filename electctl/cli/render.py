@@ -62,15 +62,26 @@ def is_live(stream: IO[Any]) -> bool:
     return os.environ.get("TERM", "dumb") != "dumb" and stream.isatty()
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows under their heads, aligned by spaces: reads well, and `awk` can read it too."""
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], columns: int | None = None) -> str:
+    """Rows under their heads, aligned by spaces: reads well, and `awk` can read it too.
+
+    Where a line would be longer than ``columns``, each row is a list of its own, one cell a line.
+    """
     cells = [list(heads), *([shown(cell, _MAX_CELL) or "-" for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
-    lines = (
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
+    lines = [_aligned(row, widths) for row in cells]
+    if columns is None or max(map(len, lines)) <= columns:
+        return "\n".join(lines) + "\n"
+    label = max(map(len, heads))
+    lists = (
+        "\n".join(_aligned(pair, (label, 0)) for pair in zip(heads, row, strict=True))
+        for row in cells[1:]
     )
-    return "\n".join(lines) + "\n"
+    return "\n\n".join(lists) + "\n"
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(map(str.ljust, cells, widths)).rstrip()
 
 
 def seconds(value: float | None) -> str:
