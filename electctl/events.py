@@ -87,7 +87,7 @@ def _margin(event: Event) -> str:
 
 _SENTENCES: dict[str, Callable[[Event], str]] = {
     "campaigning": lambda e: (
-        f"campaigning for {e.election!r} on {e.backend}:// as {e.details['candidate']!r}"
+        f"campaigning for {e.election!r} on {e.backend} as {e.details['candidate']!r}"
     ),
     "waiting": _waiting,
     "elected": lambda e: (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -116,6 +117,12 @@ class BackendURL:
             }
             text += "?" + urlencode(shown, safe="/*,:")
         return text
+
+
+def written(schemes: Iterable[str], example: str) -> str:
+    """``redis://, rediss://``; ``local:`` for one whose example shows that it names no place."""
+    mark = ":" if example.endswith(":") else "://"
+    return ", ".join(f"{scheme}{mark}" for scheme in schemes)
 
 
 def _host_text(host: str, port: int | None) -> str:

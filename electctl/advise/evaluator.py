@@ -35,10 +35,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An installed backend: its URL schemes, and what they promise."""
+    """An installed backend: its URL schemes, what they promise, and a URL as an example."""
 
     schemes: tuple[str, ...]
     traits: Traits
+    example: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,10 @@ class Lack:
 
     need: Need
     actual: str
+
+    def __str__(self) -> str:
+        what = "what breaks it:" if self.need.test == "without" else f"{self.need.trait} is"
+        return f"{what} {self.actual.rstrip('.')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +297,7 @@ def _unfit(tree: Tree, fired: Sequence[Rule], refused: Sequence[Judged]) -> Iter
             lack = judged.lacks[0]
             title = judged.option.traits.title
             yield Clash(
-                f"{rule.title}, yet {title} is too weak: {lack.need.trait} is {lack.actual}.",
+                f"{rule.title}, yet {title} is too weak: {lack}.",
                 _wanted_by(tree, lack.need, fired)[0],
             )
 

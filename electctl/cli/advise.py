@@ -157,7 +157,9 @@ def installed() -> list[Option]:
         shared: dict[Traits, list[str]] = {}
         for scheme in plugin.schemes:
             shared.setdefault(plugin.traits_of(scheme), []).append(scheme)
-        found += [Option(tuple(schemes), traits) for traits, schemes in shared.items()]
+        found += [
+            Option(tuple(schemes), traits, plugin.example) for traits, schemes in shared.items()
+        ]
     return found
 
 

@@ -124,8 +124,7 @@ def _reason(verdict: Verdict, lack: Lack) -> str:
     answers = next(step.answers for step in verdict.path if step.rule == rule)
     by = ", ".join(f"{answer.question.key}={answer.value}" for answer in answers)
     return (
-        f"{lack.need.trait} is {lack.actual.rstrip('.')}; needed: {lack.need.text} "
-        f"(rule {rule.force}, {rule.id}{f': {by}' if by else ''})"
+        f"{lack}; needed: {lack.need.text} (rule {rule.force}, {rule.id}{f': {by}' if by else ''})"
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from electctl.cli import prose
 from electctl.cli.app import COMMANDS
 from electctl.cli.render import shown
+from electctl.url import written
 
 if TYPE_CHECKING:
     from electctl.advise.evaluator import Answer, Change, Lack, Option, Step, Verdict
@@ -255,7 +256,7 @@ def _wanted(verdict: Verdict, need: Need) -> str:
 
 
 def _name(option: Option) -> str:
-    return f"{option.traits.title} ({', '.join(f'{scheme}://' for scheme in option.schemes)})"
+    return f"{option.traits.title} ({written(option.schemes, option.example)})"
 
 
 def _option(option: Option) -> str:
@@ -266,7 +267,7 @@ def _option(option: Option) -> str:
 
 
 def _lack(lack: Lack) -> str:
-    return f"{lack.need.trait} is {lack.actual.rstrip('.')}; needed: {lack.need.text}"
+    return f"{lack}; needed: {lack.need.text}"
 
 
 def _weak_points(verdict: Verdict) -> list[str]:

@@ -14,7 +14,7 @@ from electctl.errors import UnsafeTiming
 from electctl.lease import Timing
 from electctl.registry import plugin, plugins
 from electctl.traits import Traits, Weakness
-from electctl.url import BackendURL
+from electctl.url import BackendURL, written
 
 FAMILIES = {
     "consensus": "consensus",
@@ -141,9 +141,8 @@ ROWS: dict[str, Callable[[Promise], str]] = {
 
 
 def schemes_of(promise: Promise) -> str:
-    """``redis://, rediss://``; a scheme that names no place is written without the slashes."""
-    mark = ":" if promise.example.endswith(":") else "://"
-    return ", ".join(f"{scheme}{mark}" for scheme in promise.schemes)
+    """``redis://, rediss://``, or ``local:``."""
+    return written(promise.schemes, promise.example)
 
 
 def losses(weakness: Weakness) -> str:
