@@ -303,7 +303,9 @@ class TestReports:
         self, electctl: Electctl, redis_url: str, election: str
     ) -> None:
         done = electctl.run("campaign", election, "-b", redis_url, "-q", "--", "nope", check=127)
-        assert done.stderr == "electctl: nope: command not found\n"
+        assert done.stderr == (
+            "electctl: nope: command not found\nhint: is it installed on this host, and in PATH?\n"
+        )
 
     def test_quiet_host_that_need_not_run_says_nothing(
         self, electctl: Electctl, redis_url: str, election: str, server: redis.Redis

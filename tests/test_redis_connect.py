@@ -424,6 +424,14 @@ def test_every_error_of_the_client_library_is_mapped(kind: type[Exception]) -> N
         assert isinstance(found, Refused)
 
 
+def test_a_name_that_does_not_resolve_is_told_from_a_server_that_is_down() -> None:
+    unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    assert translate(unknown, "h:1").hint == "is the name right?"
+    assert translate(ConnectionRefusedError(111, "Connection refused"), "h:1").hint == (
+        "is it running?"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "kind"),
     [

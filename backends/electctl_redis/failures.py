@@ -6,6 +6,7 @@ What this does not guarantee: that a request which failed did not act. Only an a
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 
 from redis import exceptions as client
@@ -112,21 +113,23 @@ def translate(error: Exception, peer: str) -> ElectctlError:
     if isinstance(error, client.TimeoutError | TimeoutError):
         return Unreachable(f"{where} did not answer in time", hint="is it running, and reachable?")
     if isinstance(error, client.ConnectionError | OSError):
-        cause = _system_cause(error) or text
-        return Unreachable(f"{where} cannot be reached: {cause}", hint="is it running?")
+        system = _system_error(error)
+        hint = "is the name right?" if isinstance(system, socket.gaierror) else "is it running?"
+        cause = text if system is None else system.strerror or text
+        return Unreachable(f"{where} cannot be reached: {cause}", hint=hint)
     if isinstance(error, client.ResponseError):
         return _answered(where, text)
     return Unreachable(f"{where}: {type(error).__name__}: {text}")
 
 
-def _system_cause(error: BaseException) -> str:
-    """The system's own words, which the client wraps into more; empty if they are not in it."""
+def _system_error(error: BaseException) -> OSError | None:
+    """The system's own error, which the client wraps into more; None if there is none in it."""
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, OSError) and inner.strerror:
-            return inner.strerror
+            return inner
         inner = inner.__cause__ or inner.__context__
-    return ""
+    return None
 
 
 def _answered(where: str, text: str) -> ElectctlError:

@@ -217,7 +217,8 @@ class Term:
         if self._job == "on_elected":
             return [_warning(f"--on-elected: {event.message}")]
         kind = CommandNotFound if event.exit_code == CommandNotFound.exit_code else CannotRun
-        self._fail(kind(event.message))
+        hint = "is it installed on this host, and in PATH?" if kind is CommandNotFound else None
+        self._fail(kind(event.message, hint=hint))
         return []
 
     def _exited(self, event: Exited, now: float) -> list[Instruction]:
