@@ -362,4 +362,5 @@ class TestExamples:
                 process.terminate()
             code = process.wait(20)
         assert first, line
-        assert code in ((0, 143) if "--keep" in line else (0,)), line
+        # The command may not have ended when it is told to stop.
+        assert code in ((0, 143) if goes_on else (0,)), line
