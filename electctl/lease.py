@@ -112,7 +112,10 @@ class Timing:
     @property
     def room(self) -> float:
         """Seconds between giving up one missed renewal and the time at which SIGTERM would be due
-        without drift: the next renewal's round trip plus :attr:`drift` must fit in."""
+        without drift: the next renewal's round trip plus :attr:`drift` must fit in.
+
+        Round trips longer than :attr:`renew_interval` also delay the renewal after them, which is
+        not reckoned with here: one that is missed then may be one too many."""
         return (self.renewals - 1 - self.proof_lag) * self.renew_interval - self.request_timeout
 
     @property

@@ -23,6 +23,7 @@ import pytest
 from electctl.elector import connect
 from electctl.raft.local import LocalServer
 from electctl.raft.wire import Welcome, frame
+from electctl.unix_socket import short_path
 from tests.campaigns import Campaign
 from tests.processes import DEADLINE, Electctl, processes_with, wait_for
 
@@ -233,7 +234,8 @@ def test_a_server_of_another_version_is_named_and_left_alone(terminal: Terminal)
     greeting = bytearray(frame(Welcome(1, (1,), "store")))
     greeting[4] += 1
     with socket.socket(socket.AF_UNIX) as other:
-        other.bind(str(terminal.server.address))
+        with short_path(terminal.server.address) as address:
+            other.bind(address)
         other.listen()
         asked = terminal.electctl.popen("holders", "nightly")
         while asked.poll() is None:
