@@ -135,3 +135,15 @@ def test_events_as_json(electctl: Electctl, tmp_path: Path) -> None:
     assert {event["node"] for event in events} == {7}
     silent = electctl.run(*args, "--idle", "200ms", "-q", check=0)
     assert silent.stderr == ""
+
+
+def test_a_node_outlives_the_disk_of_its_log(electctl: Electctl, tmp_path: Path) -> None:
+    place = tmp_path / "socket"
+    with open("/dev/full", "w") as full:
+        node = electctl.popen(
+            "raft", "serve", "--id", "1", "--socket", place, "--data", tmp_path / "d", stderr=full
+        )
+    wait_for(lambda: node.poll() is not None or place.exists(), what="it listens")
+    electctl.run("raft", "status", "--node", place, check=0)
+    node.terminate()
+    assert node.wait(DEADLINE) == 0

@@ -203,11 +203,20 @@ class _Journal:
         self._number = number
 
     def __call__(self, event: str, text: str, detail: bool) -> None:
-        from electctl.clock import timestamp
-
         frame = self._frame
         if frame.quiet or (detail and not frame.verbose):
             return
+        try:
+            self._write(event, text)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            pass  # no node ends because the disk of its log is full
+
+    def _write(self, event: str, text: str) -> None:
+        from electctl.clock import timestamp
+
+        frame = self._frame
         if frame.json:
             line = {"ts": timestamp(), "event": event, "node": self._number, "message": text}
             frame.stderr.write(render.json_line(line))
