@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -208,6 +209,12 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     home = tmp_path_factory.mktemp("guarded")
     with RedisCluster(home, config=config, login="elect:s3cret") as cluster:
         yield cluster
+
+
+def test_the_page_on_redis_grants_the_rights_that_we_ask_for() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "redis.md").read_text(encoding="utf-8")
+    granted = re.findall(r"[~&+][\w*@:{]+", page)
+    assert set(NEEDED_RIGHTS.replace("<election>", "nightly*").split()) <= set(granted)
 
 
 def test_the_rights_that_we_ask_for_are_enough(guarded: RedisCluster) -> None:

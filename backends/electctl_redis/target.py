@@ -87,8 +87,7 @@ class Target:
         if len(url.hosts) > 1 and not sentinel:
             raise UsageError(
                 f"{url.scheme}:// takes one server, {len(url.hosts)} are given",
-                hint="redis+sentinel://h:p,h:p/service for a Sentinel set, "
-                "redlock://h:p,h:p,h:p for independent servers",
+                hint="name one; redis+sentinel://h:p,h:p/service names a Sentinel set",
             )
         service, db = _service_and_db(url) if sentinel else (None, _db(url, url.path))
         port = SENTINEL_PORT if sentinel else DEFAULT_PORT
