@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from electctl.raft.commands import (
     Command,
     Enter,
+    Entered,
     Evict,
     Expire,
     Noop,
@@ -185,14 +186,10 @@ class Replica:
                 # Sent again, while its entry is on the way: another would only add to the load.
                 return
             case Submit(command=command):
-                if isinstance(command, Enter):
-                    self._homes[command.session] = client
                 index = self.raft.log.last_index + 1
                 self._waiting[index] = client, request.id
                 self._propose(command)
-            case ask:
-                if isinstance(ask, Renew):
-                    self._homes[ask.session] = client
+            case _:
                 instructions = self.raft.handle(Confirm())
                 pending = _Pending(self.raft.covering, self._deadlines.now, client, request)
                 self._pending.append(pending)
@@ -227,6 +224,7 @@ class Replica:
                 if standing is not None:
                     ttl_ms = self.table.sessions[number].ttl_ms
                     self._deadlines.renewed(number, ttl_ms, pending.arrived)
+                    self._homes[number] = pending.client
                     self._hear(number)
                 reply = Renewed(standing, self._has_twin(number, standing))
                 self._answer(pending.client, pending.request.id, reply)
@@ -381,6 +379,9 @@ class Replica:
         waiting = self._waiting.pop(entry.index, None)
         if waiting is not None:
             self._answer(*waiting, Applied(effect.result))
+            match entry.command, effect.result:
+                case Enter(session=session), Entered():
+                    self._homes[session] = waiting[0]
         if effect.granted is not None and effect.granted.session in self._homes:
             session = effect.granted.session
             self._out.append(Tell(self._homes[session], Notice(session)))
