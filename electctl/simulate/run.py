@@ -29,6 +29,8 @@ class Subject:
 SOUND = Subject()
 #: A question, its proof after another that is under way, and the answer; half as long again.
 HOPS = 8
+#: TTLs for which a server must have led: one for a lease that is left over, and time to follow.
+REIGN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +85,24 @@ def _progress(world: World) -> None:
     """Once nothing has been broken for a while, every election is led again."""
     if not any(server.replica.ready for server in world.servers.values()):
         raise Violation("progress", f"no server leads {QUIET:g} s after the last fault")
-    # A TTL into which a renewal and its proof do not fit keeps nobody in office, and is no fault.
-    plan = world.plan
-    if Timing.plan(plan.ttl).request_timeout < HOPS * plan.delay:
+    if not _can_be_led(world):
         return
     for election in world.elections:
         candidates = [c for c in world.candidates.values() if c.election == election]
         if max(candidate.last_valid for candidate in candidates) < LENGTH - QUIET / 2:
             raise Violation("progress", f"nobody leads {election} {QUIET:g} s after the last fault")
+
+
+def _can_be_led(world: World) -> bool:
+    """Whether the weather lets anybody stay in office, which it need not even without faults."""
+    plan = world.plan
+    # A TTL into which a renewal and its proof do not fit keeps nobody in office, and is no fault.
+    fits = Timing.plan(plan.ttl).request_timeout >= HOPS * plan.delay
+    # Nor is a network that unseats the servers' leader before the lease of a client that has gone
+    # can run out: each new one gives it a full TTL. (Raft needs broadcasts that take much less
+    # than the election time-out; section 5.6 of the paper.)
+    _, seated = world.invariants.accessions[-1]
+    return fits and LENGTH - seated >= REIGN * plan.ttl
 
 
 def _history(world: World) -> dict[str, list[Operation]]:
