@@ -372,8 +372,9 @@ class Raft:
             if progress.rejected(message.index, agreement):
                 self._send_entries(sender, progress)
             return
-        if progress.matched(message.index):
-            self._advance_commit()
+        if not progress.matched(message.index):
+            return
+        self._advance_commit()
         if progress.next <= self.log.last_index and progress.room(self.settings.window) > 0:
             self._send_entries(sender, progress)
 

@@ -25,10 +25,14 @@ class Progress:
         self.round = 0
 
     def matched(self, index: int) -> bool:
-        """The logs agree up to ``index``. Whether that is news."""
-        self.asked = False
+        """The logs agree up to ``index``. Whether that is news.
+
+        The answer to a question that carried an entry always is. What is not is an old answer, or
+        a copy of one: it must not bring about another question, or copies would breed.
+        """
         if index <= self.match:
             return False
+        self.asked = False
         self.match = index
         self.next = max(self.next, index + 1)
         self.probing = False

@@ -64,3 +64,20 @@ def test_whatever_a_client_made_large_counts() -> None:
     assert weight(Save(1, 1, 1, "slot", b"value", 1)) == 9
     assert weight(Enter(1, 1, "election", "candidate")) == 17
     assert weight(Evict("election", 1, False)) == 8
+
+
+def test_copies_of_an_old_answer_bring_about_nothing() -> None:
+    entries = tuple(Entry(n, 1, Noop()) for n in range(1, 10))
+    raft = Raft(1, frozenset({1, 2}), Stored(1, None, entries=entries), Settings(), lambda n: 0)
+    for _ in range(Settings().election_ticks):
+        raft.handle(Tick())
+    raft.handle(Receive(2, VoteReply(2, True, True)))
+    raft.handle(Receive(2, VoteReply(2, True, False)))
+    raft.handle(Receive(2, AppendReply(2, 9, True, 4, 1)))  # it has four
+    assert appended(raft.handle(Receive(2, AppendReply(2, 5, False, 0, 0)))) != []
+    question = appended(raft.handle(Receive(2, AppendReply(2, 9, True, 5, 1))))
+    assert len(question) == 1  # back to one question at a time
+    for _ in range(10):
+        assert appended(raft.handle(Receive(2, AppendReply(2, 5, False, 0, 0)))) == []
+    # Its answer is news, and so is a heartbeat's: the question may have been lost.
+    assert len(appended(raft.handle(Receive(2, HeartbeatReply(2, 1))))) == 1
