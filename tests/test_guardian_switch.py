@@ -435,7 +435,7 @@ def test_without_proc_the_process_group_is_killed(tmp_path: Path) -> None:
         "prctl.become_subreaper = lambda: None\n"
         "guardian = Guardian.spawn()\n"
     )
-    script = f"(trap '' TERM; echo x >>{file}; {SPIN}) & echo $! >{file}; wait"
+    script = f"(trap '' TERM; echo x >>{file}; {SPIN}) & echo $! >>{file}; wait"
     driver = Driver("sh", "-c", script, before=before, terminate=3.0, kill=3.5)
     try:
         eventually("both run", lambda: file.exists() and file.read_text().count("\n") == 2)
