@@ -116,3 +116,11 @@ def histories(draw: st.DrawFn) -> list[Operation]:
 @given(histories())
 def test_the_clever_checker_agrees_with_the_dumb_one(history: list[Operation]) -> None:
     assert linearizable(history) == by_trying_all(history)
+
+
+def test_writes_that_nobody_read_cost_no_time() -> None:
+    """Of 40 that may or may not have acted there are a million million subsets."""
+    lost = [Operation("write", n, None, b"lost %d" % n, (1, n)) for n in range(40)]
+    late = Operation("write", 50, 51, b"kept", (2, 1))
+    assert linearizable([*lost, late, Operation("read", 52, 53, b"kept")])
+    assert not linearizable([*lost, late, Operation("read", 52, 53, None)])
