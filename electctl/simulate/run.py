@@ -97,7 +97,10 @@ def _can_be_led(world: World) -> bool:
     """Whether the weather lets anybody stay in office, which it need not even without faults."""
     plan = world.plan
     # A TTL into which a renewal and its proof do not fit keeps nobody in office, and is no fault.
-    fits = Timing.plan(plan.ttl).request_timeout >= HOPS * plan.delay
+    # Nor are clients so far away that the only candidate has to give up again before it has asked
+    # the four questions, one after the other, that lead into office.
+    far = max(there + back for there, back in plan.client_lags)
+    fits = Timing.plan(plan.ttl).request_timeout >= HOPS * plan.delay + 2 * far
     # Nor is a network that unseats the servers' leader before the lease of a client that has gone
     # can run out: each new one gives it a full TTL. (Raft needs broadcasts that take much less
     # than the election time-out; section 5.6 of the paper.)
