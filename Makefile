@@ -1,10 +1,12 @@
 # make demo   an election, a killed leader, a fail-over and a verdict; needs Python alone
 # make test   installs what the tests need, servers included, and runs them all
+# make quick  the tests that need no server, in less than a minute
 # make lint   ruff and mypy --strict
 # make bench  measurements; nothing is asserted
 # make docs   writes the pages that are made from data (promises, glossary, JSON)
 # make site   the pages of docs/ as a site in site/, readable without network
 # make soak   simulated Raft clusters, seed after seed, until stopped
+# make mutants TARGET=campaign   which small changes of what decides no test notices (raft, campaign, core)
 # make outside SCHEME=etcd NODES=3 ROUNDS=20   exclusion measured from outside, under every fault
 
 PYTHON ?= python3
@@ -13,6 +15,11 @@ BIN    := $(VENV)/bin
 SCHEME ?= redis
 NODES  ?= 1
 ROUNDS ?= 20
+TARGET ?= raft
+CORES  := $(shell nproc 2>/dev/null || echo 2)
+WORKERS       ?= $(shell echo $$((4 * $(CORES))))
+QUIET_WORKERS ?= $(shell echo $$((1 + $(CORES))))
+BY_FILE := --dist loadfile --no-loadscope-reorder
 
 # program (or file) and the Debian package it is from
 SERVERS := redis-server:redis-server redis-sentinel:redis-sentinel openssl:openssl \
@@ -20,16 +27,26 @@ SERVERS := redis-server:redis-server redis-sentinel:redis-sentinel openssl:opens
            /usr/share/java/zookeeper.jar:zookeeper java:default-jre-headless \
            /usr/share/java/curator-recipes.jar:libcurator-recipes-java javac:default-jdk-headless \
            $(firstword $(wildcard /usr/lib/postgresql/*/bin/postgres) postgres):postgresql \
-           psql:postgresql-client systemd-analyze:systemd
+           psql:postgresql-client systemd-analyze:systemd pkill:procps chromium:chromium \
+           faketime:faketime
 
-.PHONY: demo test lint bench docs site soak outside servers clean
+# The tests start thousands of Pythons, which must not all compile the same modules.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test quick lint bench docs site soak mutants outside servers clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
 
-# Three at a time on two cores: most tests wait for a lease to run out.
+# Four for each core: most tests wait for a lease to run out. Those that measure come after, and
+# those that load the whole host last.
 test: $(VENV)/developed servers
-	$(BIN)/pytest --numprocesses 3 --dist loadfile
+	$(BIN)/pytest -m "not quiet and not alone" --numprocesses $(WORKERS) $(BY_FILE)
+	$(BIN)/pytest -m "quiet and not alone" --numprocesses $(QUIET_WORKERS) $(BY_FILE)
+	$(BIN)/pytest -m alone
+
+quick: $(VENV)/developed
+	$(BIN)/pytest -m "not server and not slow and not quiet and not alone" --numprocesses $(WORKERS) --dist worksteal
 
 lint: $(VENV)/developed
 	$(BIN)/ruff format --check .
@@ -47,6 +64,9 @@ site: docs
 
 soak: $(VENV)/developed
 	$(BIN)/python -m benchmarks.soak
+
+mutants: $(VENV)/developed
+	$(BIN)/python -m benchmarks.mutants --target $(TARGET)
 
 outside: $(VENV)/developed servers
 	$(BIN)/python -m benchmarks.outside --scheme $(SCHEME) --nodes $(NODES) --rounds $(ROUNDS)

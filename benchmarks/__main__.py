@@ -6,8 +6,8 @@ run out.
 
 from __future__ import annotations
 
-from benchmarks import cost, crowd, startup
+from benchmarks import cost, crowd, startup, verify
 
-for measurement in (startup, cost, crowd):
+for measurement in (startup, cost, crowd, verify):
     measurement.main()
     print()

@@ -31,9 +31,9 @@ from kazoo.client import KazooClient
 import electctl
 from benchmarks.stores import cluster_of, operations
 from electctl.lab.cluster import Cluster
-from electctl.raft.commands import Close, Enter, Open, Opened
-from electctl.raft.requests import Answer, Applied, Ask, Renew, Reply, Request, Submit
-from electctl.raft.wire import (
+from electctl.raft.pure.commands import Close, Enter, Open, Opened
+from electctl.raft.pure.requests import Answer, Applied, Ask, Renew, Reply, Request, Submit
+from electctl.raft.pure.wire import (
     CLIENT_LIMIT,
     REPLY_TO_HELLO,
     TO_CLIENT,
@@ -77,7 +77,7 @@ def bare_redis(cluster: Cluster) -> Iterator[Round]:
 def bare_etcd(cluster: Cluster) -> Iterator[Round]:
     """The generated stubs, on one member."""
     with grpc.insecure_channel(f"127.0.0.1:{cluster.entrances[0].port}") as channel:
-        leases, kv = pb.LeaseStub(channel), pb.KVStub(channel)
+        leases, kv = pb.calls(channel, "Lease"), pb.calls(channel, "KV")
 
         def one() -> None:
             lease = leases.LeaseGrant(pb.LeaseGrantRequest(TTL=int(TTL))).ID

@@ -27,7 +27,7 @@ from kazoo.client import KazooClient
 
 import electctl
 from benchmarks.stores import cluster_of, operations
-from electctl.clock import now
+from electctl.base.clock import now
 from electctl.lab.cluster import Cluster
 from electctl.testing.stage import Contender, eventually
 from electctl_etcd.lab import EtcdCluster

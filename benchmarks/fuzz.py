@@ -23,11 +23,12 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from electctl.clock import now
+from electctl.base.clock import now
 from electctl.errors import Unreachable
 from electctl.lab.server import Server
-from electctl.raft.codec import Decoder, Malformed
-from electctl.raft.commands import (
+from electctl.raft.io.status import ask_status
+from electctl.raft.pure.codec import Decoder, Malformed
+from electctl.raft.pure.commands import (
     ClientCommand,
     Close,
     Command,
@@ -41,8 +42,8 @@ from electctl.raft.commands import (
     Open,
     Save,
 )
-from electctl.raft.leases import Checkpoint, Standing
-from electctl.raft.messages import (
+from electctl.raft.pure.leases import Checkpoint, Standing
+from electctl.raft.pure.messages import (
     Append,
     AppendReply,
     Entry,
@@ -52,7 +53,7 @@ from electctl.raft.messages import (
     Vote,
     VoteReply,
 )
-from electctl.raft.requests import (
+from electctl.raft.pure.requests import (
     Answer,
     Applied,
     CheckpointSeen,
@@ -67,8 +68,7 @@ from electctl.raft.requests import (
     Retry,
     Submit,
 )
-from electctl.raft.status import ask_status
-from electctl.raft.wire import (
+from electctl.raft.pure.wire import (
     CLIENT_LIMIT,
     FROM_CLIENT,
     FROM_PEER,

@@ -30,11 +30,13 @@ from functools import partial
 from pathlib import Path
 
 import electctl
-from benchmarks.outside import descendants, send, until
+from benchmarks.outside.campaign import until
 from benchmarks.stores import cluster_of
-from electctl.clock import now
-from electctl.elector import LeaderElector
+from electctl.base.clock import now
+from electctl.core.elector import LeaderElector
+from electctl.faults.processes import send
 from electctl.lab.cluster import Cluster
+from electctl.lab.server import tree
 from electctl_etcd.lab import EtcdCluster
 from electctl_raft.lab import RaftCluster
 
@@ -81,14 +83,13 @@ class Process:
 
     def tree(self) -> list[int]:
         """It and all that it started."""
-        return [self.process.pid, *descendants(self.process.pid)]
+        return tree(self.process.pid)
 
     def kill(self) -> None:
         """SIGKILL of all at once: stopped first, so that none can react to another's end."""
         pids = self.tree()
         for signum in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in pids:
-                send(pid, signum)
+            send(pids, signum)
         self.process.wait()
 
 
@@ -102,8 +103,7 @@ class Tool:
 
     def stop(self, leader: Process) -> None:
         """SIGTERM."""
-        for pid in leader.tree() if self._tell_all else [leader.process.pid]:
-            send(pid, signal.SIGTERM)
+        send(leader.tree() if self._tell_all else [leader.process.pid], signal.SIGTERM)
 
 
 def tools(cluster: Cluster, ttl: float) -> list[Tool]:
@@ -205,7 +205,7 @@ def steps(cluster: Cluster, rounds: int) -> dict[str, list[float]]:
             follower, events = start(number)
             wait_queued(elector, "steps", follower)
             told = now()
-            send(leader.process.pid, signal.SIGTERM)
+            send([leader.process.pid], signal.SIGTERM)
             follower.wait_held()
             leader.process.wait(DEADLINE)
             until(partial(told_of_start, events), "no word of its command's start")

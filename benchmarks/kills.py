@@ -1,9 +1,9 @@
-"""Kills the leader of a Raft cluster again and again while clients save checkpoints.
+"""Kills or stops the leader of a Raft cluster again and again while clients save checkpoints.
 
-``python -m benchmarks.kills [--kills N]``: writers lead elections of their own and count up in a
-checkpoint; the node that leads the others is killed with SIGKILL, started again when another leads,
-and so on. Every value that was acknowledged must be there afterwards, and be read at once after
-each kill. The exit code is 1 if one is lost.
+``python -m benchmarks.kills [--kills N] [--stop]``: writers lead elections of their own and count
+up in a checkpoint; the node that leads the others is killed with SIGKILL (``--stop``: told to stop,
+with SIGTERM), started again when another leads, and so on. Every value that was acknowledged must
+be there afterwards, and be read at once after each kill. The exit code is 1 if one is lost.
 
 What this does not show: the loss of power. The kernel goes on, so what was written is there whether
 or not it was synced.
@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from electctl.clock import now
-from electctl.elector import LeaderElector, connect
+from electctl.base.clock import now
+from electctl.core.elector import LeaderElector, connect
+from electctl.core.registry import open_backend
 from electctl.errors import ElectctlError, LeadershipLost, OutcomeUnknown, Unreachable
-from electctl.registry import open_backend
 from electctl_raft.lab import RaftCluster
 
 #: Seconds: the leaderships of the writers, and how long anything may take.
@@ -43,7 +43,8 @@ class Writer(threading.Thread):
         #: The last value that was sent, and the last that was acknowledged.
         self.tried = 0
         self.acknowledged = 0
-        #: How many were acknowledged, the longest wait for one, and how many leaderships ended.
+        #: How many were acknowledged, the longest wait for one since a kill, and how many
+        #: leaderships ended.
         self.count = 0
         self.slowest = 0.0
         self.lost = 0
@@ -89,14 +90,16 @@ class Outcome:
 
     acknowledged: int
     lost: int
-    slowest: float
-    #: From each kill until a read through the others was answered.
+    #: For each kill: until a read through the others was answered, and the longest that a writer
+    #: waited for an acknowledgement.
     outages: tuple[float, ...]
+    waits: tuple[float, ...]
 
 
-def kill_leaders(home: Path, kills: int) -> Outcome:
+def kill_leaders(home: Path, kills: int, *, stop: bool = False) -> Outcome:
     """Raises AssertionError if an acknowledged checkpoint is lost."""
     outages = []
+    waits = []
     with ExitStack() as stack:
         cluster = stack.enter_context(RaftCluster(home, 3))
         backend = stack.enter_context(closing(open_backend(cluster.url)))
@@ -128,10 +131,21 @@ def kill_leaders(home: Path, kills: int) -> Outcome:
                 f"the writers go on before kill {number + 1}",
             )
             leading = cluster.servers[cluster.leading()]
-            leading.kill()
+            for writer in writers:
+                writer.slowest = 0.0
             killed = now()
+            if stop:
+                leading.stop()
+            else:
+                leading.kill()
             _until(answered, f"the others answer after kill {number + 1}")
             outages.append(now() - killed)
+            counts = [writer.count for writer in writers]
+            _until(
+                lambda c=counts: all(w.count > n for w, n in zip(writers, c, strict=True)),  # type: ignore[misc]
+                f"the writers go on after kill {number + 1}",
+            )
+            waits.append(max(writer.slowest for writer in writers))
             leading.start()
             cluster.settle()
         for writer in writers:
@@ -140,8 +154,8 @@ def kill_leaders(home: Path, kills: int) -> Outcome:
     return Outcome(
         sum(writer.count for writer in writers),
         sum(writer.lost for writer in writers),
-        max(writer.slowest for writer in writers),
         tuple(outages),
+        tuple(waits),
     )
 
 
@@ -152,22 +166,28 @@ def _until(holds: Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
+def _times(seconds: tuple[float, ...]) -> str:
+    return f"{statistics.median(seconds):.2f} s (median), {max(seconds):.2f} s at most"
+
+
 def main() -> int:
     """Parse the command line, and run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=30, metavar="N")
-    kills = parser.parse_args().kills
+    parser.add_argument("--stop", action="store_true", help="SIGTERM instead of SIGKILL")
+    options = parser.parse_args()
+    kills = options.kills
     with TemporaryDirectory() as folder:
         try:
-            outcome = kill_leaders(Path(folder), kills)
+            outcome = kill_leaders(Path(folder), kills, stop=options.stop)
         except AssertionError as error:
             print(error)
             return 1
+    how = "planned stops" if options.stop else "kills"
     print(
-        f"{kills} kills: {outcome.acknowledged} checkpoints acknowledged, none lost; the slowest "
-        f"took {outcome.slowest:.2f} s; {outcome.lost} leaderships of {TTL:g} s ended; after a "
-        f"kill the others answered in {statistics.median(outcome.outages):.2f} s (median), at most "
-        f"{max(outcome.outages):.2f} s"
+        f"{kills} {how}: {outcome.acknowledged} checkpoints acknowledged, none lost; "
+        f"{outcome.lost} leaderships of {TTL:g} s ended; a writer waited for an acknowledgement "
+        f"{_times(outcome.waits)}; the others answered after {_times(outcome.outages)}"
     )
     return 0
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from electctl.lab.cluster import make_cluster
+from electctl_etcd import requests
+from electctl_etcd.rpc import pb
 
 ROUNDS = 25
 
@@ -28,6 +30,16 @@ import sys, redis
 with redis.Redis(port=int(sys.argv[1])).lock("smallest", timeout=10):
     pass
 """
+
+#: Its arguments are the member, and each call of etcd's API with its request in hex.
+SMALLEST_ETCD_SCRIPT = """
+import sys, grpc
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    for argument in sys.argv[2:]:
+        call, _, request = argument.partition("=")
+        channel.unary_unary(f"/etcdserverpb.{call}")(bytes.fromhex(request), timeout=5)
+"""
+LEASE = 0x51A7
 
 #: Runs under a campaign and tells where that answers.
 TELL_SOCKET = """
@@ -38,6 +50,8 @@ sys.stdin.read()
 
 BARE = "bare interpreter"
 LOCK = "smallest redis-py lock"
+ETCD_LOCK = "smallest lock by gRPC"
+ON_ETCD = "the same on etcd:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +91,17 @@ def campaigning(electctl: str, url: str, env: Mapping[str, str]) -> Iterator[str
         process.stdin.close()
 
 
+def smallest_etcd_lock() -> list[str]:
+    """The calls of a lock on etcd that nobody else wants: lease, key, release."""
+    key = b"smallest/51a7"
+    calls = {
+        "Lease/LeaseGrant": pb.LeaseGrantRequest(ID=LEASE, TTL=10),
+        "KV/Txn": requests.txn([requests.created_at(key, 0)], [requests.put(key, b"", LEASE)]),
+        "Lease/LeaseRevoke": pb.LeaseRevokeRequest(ID=LEASE),
+    }
+    return [f"{call}={request.SerializeToString().hex()}" for call, request in calls.items()]
+
+
 def main() -> None:
     """Measure and print."""
     electctl = str(Path(sys.executable).with_name("electctl"))
@@ -85,6 +110,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as home,
         make_cluster("redis", Path(home, "redis")) as cluster,
+        make_cluster("etcd", Path(home, "etcd")) as etcd,
         campaigning(electctl, cluster.url, env) as socket,
     ):
         url, (_, port) = cluster.url, cluster.entrances[0].address
@@ -100,6 +126,15 @@ def main() -> None:
             LOCK: [sys.executable, "-c", SMALLEST_LOCK_SCRIPT, str(port)],
             "campaign X -- true": [electctl, "-q", "campaign", "X", "-b", url, "--", "true"],
             "the same on local:": [electctl, "-q", "campaign", "X", "-b", "local:", "--", "true"],
+            "import grpc": [sys.executable, "-c", "import grpc"],
+            ETCD_LOCK: [
+                sys.executable,
+                "-c",
+                SMALLEST_ETCD_SCRIPT,
+                f"127.0.0.1:{etcd.entrances[0].port}",
+                *smallest_etcd_lock(),
+            ],
+            ON_ETCD: [electctl, "-q", "campaign", "X", "-b", etcd.url, "--", "true"],
         }
         costs: dict[str, list[Cost]] = {name: [] for name in commands}
         for number in range(ROUNDS + 1):
@@ -114,6 +149,9 @@ def main() -> None:
     )
     for name in commands:
         print(f"{name:24}{_columns(costs, name, 'wall')}  {_columns(costs, name, 'cpu')}")
+    pairs = zip(costs[ON_ETCD], costs[ETCD_LOCK], strict=True)
+    ratio = statistics.median(ours.wall / bare.wall for ours, bare in pairs)
+    print(f"on etcd, × {ETCD_LOCK}: {ratio:.2f}")
 
 
 def _columns(costs: dict[str, list[Cost]], name: str, kind: str) -> str:

@@ -1,7 +1,6 @@
-"""The stores that are measured: clusters whose members can be cut off from each other.
+"""The stores that are measured, and what their servers were asked.
 
-What this does not guarantee: that a member that is cut off notices. Its links stay open and carry
-nothing, as behind a router that drops packets.
+What this does not guarantee: that others count alike. What a store counts is its own affair.
 """
 
 from __future__ import annotations
@@ -14,46 +13,22 @@ from urllib.request import urlopen
 import redis
 
 from electctl.lab.cluster import Cluster, make_cluster
-from electctl.lab.gate import Ways
-from electctl_etcd.lab import EtcdCluster, SeparableEtcd
+from electctl_etcd.lab import EtcdCluster
 from electctl_raft.lab import RaftCluster
-from electctl_zookeeper.lab import SeparableZooKeeper, ZooKeeperCluster
-
-Address = tuple[str, int]
+from electctl_zookeeper.lab import ZooKeeperCluster
 
 #: Seconds: the shortest TTL that leaves room for the machine's own delays. etcd grants no less
 #: than 2 s, and counts in whole seconds.
 TTL = {"redis": 2.0, "etcd": 3.0, "zk": 3.0, "raft": 3.0}
 
 
-class SeparableRaft(RaftCluster):
-    """Nodes reach each other through proxies. A node's number is its place in ``servers``."""
-
-    def __init__(self, home: Path, nodes: int) -> None:
-        super().__init__(home, nodes)
-        self.ways = Ways()
-
-    def peer_port(self, number: int, other: int) -> int:
-        target = ("127.0.0.1", super().peer_port(number, other))
-        return self.ways.add(number - 1, other - 1, target).port
-
-    def close(self) -> None:
-        super().close()
-        self.ways.close()
-
-
-Separable = SeparableEtcd | SeparableZooKeeper | SeparableRaft
+#: Members where a majority is to survive the loss of one.
+NODES = {"etcd": 3, "zk": 3, "raft": 3}
 
 
 def cluster_of(scheme: str, home: Path, nodes: int | None = None) -> Cluster:
-    """The servers of a scheme, not started; three of them separable."""
-    if scheme == "etcd":
-        return SeparableEtcd(home, nodes or 3)
-    if scheme == "zk":
-        return SeparableZooKeeper(home, nodes or 3)
-    if scheme == "raft":
-        return SeparableRaft(home, nodes or 3)
-    return make_cluster(scheme, home, nodes)
+    """The servers of a scheme, not started; where a majority decides, three, separable."""
+    return make_cluster(scheme, home, nodes or NODES.get(scheme), breakable=True)
 
 
 # What the servers have been asked ----------------------------------------------------------------

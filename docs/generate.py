@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from electctl.compare import markdown
-from electctl.compare.promises import ROWS, Promise, promises, schemes_of
+from electctl.compare.promises import ROWS, Promise, promises, schemes_of, strength
 from electctl.explain.glossary import Entry, load
 
 HERE = Path(__file__).parent
@@ -32,11 +32,22 @@ _GUARANTEES = """\
 `electctl compare` prints this for the backends that are installed, with your TTL put in. These
 are claims, each under its assumptions; what is lost when one fails stands under *What breaks it*.
 For a leader that acts after its lease, which no backend can prevent, there is the
-[fencing token](glossary.md#fencing-token).
+[fencing token](glossary.md#fencing-token). What an answer to "who leads?" is worth:
+[check.md](check.md#what-the-answer-is-worth).
+
+In a formula `holder_ttl` is the TTL of the leader that crashed, which is what the others wait for,
+`ttl` that of those who wait, and `dead_waiters` how many of those next in line vanished with it.
 """
 _FROM = "<!-- from the backends' traits: make docs -->"
 _TO = "<!-- end -->"
-_README_HEADS = ("scheme", "who leads", "class", "fencing token", "two leaders are possible after")
+_KEPT_OUT = "two leaders are kept out by"
+_README_HEADS = (
+    "scheme",
+    "who leads",
+    _KEPT_OUT,
+    "fencing token",
+    "two leaders are possible after",
+)
 _FAQ = """\
 # Questions that are often asked
 
@@ -86,7 +97,7 @@ def pages() -> dict[Path, str]:
 def _ours() -> list[Promise]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     ours = list(project["project"]["entry-points"]["electctl.backends"])
-    return sorted(promises(ours), key=lambda each: (each.traits.family, each.traits.title))
+    return sorted(promises(ours), key=lambda each: strength(each.traits))
 
 
 def _guarantees() -> str:
@@ -107,7 +118,7 @@ def _scheme_row(promise: Promise) -> list[str]:
     return [
         schemes_of(promise),
         traits.mechanism,
-        ROWS["family"](promise),
+        ROWS[_KEPT_OUT](promise),
         ROWS["fencing token"](promise),
         ", ".join(dict.fromkeys(faults)),
     ]

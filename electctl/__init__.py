@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from electctl.backend import Holder as Holder
-    from electctl.elector import LeaderElector as LeaderElector
-    from electctl.elector import connect as connect
-    from electctl.leadership import Leadership as Leadership
-    from electctl.traits import Traits as Traits
+    from electctl.contract.backend import Holder as Holder
+    from electctl.contract.traits import Traits as Traits
+    from electctl.core.elector import LeaderElector as LeaderElector
+    from electctl.core.elector import connect as connect
+    from electctl.core.leadership import Leadership as Leadership
 
 _HOME = {
-    "connect": "electctl.elector",
-    "LeaderElector": "electctl.elector",
-    "Leadership": "electctl.leadership",
-    "Holder": "electctl.backend",
-    "Traits": "electctl.traits",
+    "connect": "electctl.core.elector",
+    "LeaderElector": "electctl.core.elector",
+    "Leadership": "electctl.core.leadership",
+    "Holder": "electctl.contract.backend",
+    "Traits": "electctl.contract.traits",
 }
 
 __all__ = ["Holder", "LeaderElector", "Leadership", "Traits", "__version__", "connect"]

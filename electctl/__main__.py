@@ -16,7 +16,8 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from electctl import deferral
+from electctl.base import deferral
+from electctl.campaign import inherited
 
 _INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h(3head)
 _IO_ERROR = 74  # EX_IOERR
@@ -31,20 +32,29 @@ _FEW_COLLECTIONS = 50_000
 
 def main() -> NoReturn:
     """The console script."""
+    inherited.record()
     gc.set_threshold(_FEW_COLLECTIONS)
     deferral.enabled = True
     _mend_streams()
-    _leave(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        _interrupted()
+        code = _INTERRUPTED
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+    _leave(code)
 
 
 def run(argv: list[str]) -> int:
-    """Run one command line and return its exit code; every error is one line and a hint."""
+    """Run one command line and return its exit code; every error is one line and a hint.
+
+    KeyboardInterrupt and SystemExit are the caller's.
+    """
     try:
         code = _run(argv)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        return _INTERRUPTED
     except BrokenPipeError:
         _discard_output()
         return _CLOSED_PIPE
@@ -80,6 +90,17 @@ def _run(argv: list[str]) -> int:
             "set ELECTCTL_DEBUG=1 for the traceback, and report it",
             _INTERNAL_ERROR,
         )
+
+
+def _interrupted() -> None:
+    """Die of a Ctrl-C as other programs do, so that a loop of the user's shell ends with us."""
+    import signal
+
+    from electctl.base.ending import die_of
+    from electctl.campaign import terminal
+
+    if terminal.is_foreground():
+        die_of(signal.SIGINT)
 
 
 def _complain(message: str, hint: str | None, code: int) -> int:

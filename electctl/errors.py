@@ -7,7 +7,9 @@
     ├── Inconclusive          3   it cannot be known
     │   └── OutcomeUnknown    3   a request was sent and may or may not have acted
     ├── Unreachable          69   no contact with the backend
+    │   └── Throttled        69   it is asked too much, and did not do what was asked
     ├── MissingDependency    69   a client library or a server program is not installed
+    ├── InternalError        70   a bug of electctl
     ├── NotElected           75   not elected in time, or somebody leads
     ├── Refused              77   the backend refused our credentials
     ├── ConfigError          78   the configuration is bad
@@ -18,7 +20,7 @@
     └── CommandNotFound     127   the command is not found
 
 The codes from 64 to 78 are those of sysexits.h(3head) where one fits. A message never holds a
-password: URLs are shown through :meth:`electctl.url.BackendURL.masked`.
+password: URLs are shown through :meth:`electctl.contract.url.BackendURL.masked`.
 """
 
 from __future__ import annotations
@@ -69,6 +71,18 @@ class Unreachable(ElectctlError):
     exit_code = 69
 
 
+class Throttled(Unreachable):
+    """The backend has answered that it is asked too much. The request has not acted.
+
+    ``retry_after`` is for how many seconds it asks to be left alone; 0 if it does not say. It is
+    heeded, but no lease is counted longer for it.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 0.0, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
 class MissingDependency(ElectctlError):
     """A client library or a server program is not installed."""
 
@@ -79,6 +93,12 @@ class NotElected(ElectctlError):
     """Not elected within the time allowed."""
 
     exit_code = 75
+
+
+class InternalError(ElectctlError):
+    """A bug of electctl. EX_SOFTWARE of sysexits.h(3head)."""
+
+    exit_code = 70
 
 
 class Refused(ElectctlError):
@@ -105,7 +125,8 @@ class LeadershipLost(ElectctlError):
     """Leadership is over, or the grant is stale; nothing was written under it.
 
     ``reason`` is one of ``expired`` (no renewal was confirmed in time), ``deleted`` (the store no
-    longer has our grant), ``evicted`` (we were asked to stop).
+    longer has our grant), ``evicted`` (we were asked to stop), ``released`` (it was given back),
+    ``forked`` (this process is a fork of the one that leads).
     """
 
     exit_code = 79

@@ -49,6 +49,8 @@ class Campaign:
         number = len(list(electctl.home.glob("campaign-*")))
         self.home = electctl.home / f"campaign-{number}"
         self.home.mkdir()
+        self._events: list[dict[str, Any]] = []
+        self._read = 0
         argv = ["campaign", election, *(() if url is None else ("-b", url)), "--ttl", ttl, *options]
         argv += ["--events", str(self.home / "events")]
         if result:
@@ -75,10 +77,14 @@ class Campaign:
         path = self.home / "events"
         if not path.exists():
             return []
-        found = [json.loads(line) for line in path.read_text().splitlines()]
-        for event in found:
-            validate("campaign-event", event)
-        return found
+        # Asked again and again: what was read, and held against the schema, is not read again.
+        with path.open("rb") as file:
+            file.seek(self._read)
+            for line in file:
+                self._read += len(line)
+                self._events.append(json.loads(line))
+                validate("campaign-event", self._events[-1])
+        return [*self._events]
 
     def names(self) -> list[str]:
         """The names of the events so far."""

@@ -10,14 +10,66 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from electctl.lab.cluster import Cluster, make_cluster
 from electctl.lab.proxy import Proxy
+from electctl.lab.server import Server
+from tests import selection
 from tests.processes import Electctl
 
-# Whoever is started in the background of a script ignores SIGINT, and so would all that we start.
+# Whoever is started in the background of a script ignores these, and so would all that we start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests that start servers; on several workers, the longest files come first."""
+    files: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if selection.needs_server(item):
+            item.add_marker("server")
+        files.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    if hasattr(config, "workerinput"):
+        longest_first = sorted(files.values(), key=selection.weight, reverse=True)
+        items[:] = [item for file in longest_first for item in file]
+
+
+# How long an example takes says nothing where several tests share a processor.
+hypothesis.settings.register_profile("shared", deadline=None)
+hypothesis.settings.load_profile("shared")
+
+
+def _let_grpc_take_no_notice_of_forks() -> None:
+    """Guardians are forked here beside gRPC's threads, which no campaign of ours does.
+
+    With its support of forks gRPC starts its threads anew in each fork, and aborts there when its
+    descriptors are closed. It reads the variable once; what we start must not inherit it
+    (tests/test_etcd_forks.py has forks beside gRPC as it is by default).
+    """
+    name = "GRPC_ENABLE_FORK_SUPPORT"
+    if name in os.environ:
+        return
+    os.environ[name] = "0"
+    import grpc
+
+    grpc.insecure_channel("127.0.0.1:1").close()
+    del os.environ[name]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where only tests without servers were asked for, one that starts one fails."""
+    if hasattr(config, "workerinput") or not config.option.collectonly:
+        _let_grpc_take_no_notice_of_forks()
+    if selection.without_servers(config):
+
+        def refuse(server: Server) -> None:
+            pytest.fail(f"{server.name} is started: what starts it hides that (tests/selection.py)")
+
+        setattr(Server, "spawn", refuse)  # noqa: B010 - mypy allows no other way
 
 
 @pytest.fixture(scope="session")
@@ -56,10 +108,13 @@ def election() -> str:
 
 
 @pytest.fixture
-def electctl(tmp_path: Path) -> Iterator[Electctl]:
+def electctl(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Electctl]:
     """The real command line, in an empty home; what it leaves running is ended."""
     home = tmp_path / "home"
     home.mkdir()
     command = Electctl(home)
     yield command
+    started = command.servers()
     command.end()
+    if started and selection.without_servers(request.config):
+        pytest.fail(f"it started {', '.join(started)}: mark it with pytest.mark.server")

@@ -1,37 +1,15 @@
-"""What the suite's cases on three members need of our own clusters, whatever the scheme."""
+"""A bug is planted in a backend, and the suite's cases on three members must find it."""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmarks.stores import Separable
-from electctl.backend import Backend
-from electctl.elector import LeaderElector
+from electctl.contract.backend import Backend
+from electctl.contract.url import BackendURL
+from electctl.core.elector import LeaderElector
 from electctl.testing import EnsembleConformance, EnsembleHarness
 from electctl.testing.cases.ensemble import repair
 from electctl.testing.stage import Stage
-from electctl.url import BackendURL
-
-
-class SeparableHarness(EnsembleHarness):
-    """To be mixed with the harness of a scheme, before it."""
-
-    @property
-    def _separable(self) -> Separable:
-        assert isinstance(self.cluster, Separable)
-        return self.cluster
-
-    def leading(self) -> int:
-        return self._separable.leading()
-
-    def separate(self, member: int) -> None:
-        self._separable.ways.separate(member)
-
-    def heal(self) -> None:
-        self._separable.ways.heal()
-
-    def whole(self) -> bool:
-        return self._separable.settled()
 
 
 def must_make_two_leaders(

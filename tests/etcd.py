@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from select import select
 
+from electctl.contract.url import BackendURL
+from electctl.lab.ports import HeldPort
+from electctl.lab.proxy import Proxy
+from electctl.lab.ready import http_get
+from electctl.lab.server import Server, find_program
 from electctl.testing import Foreign, Harness
-from electctl.url import BackendURL
 from electctl_etcd.lab import EtcdCluster
+from electctl_etcd.rpc import grpc, pb
 
 
 class Native:
@@ -49,6 +57,69 @@ class Native:
         self._process.stdout.close()
 
 
+@contextmanager
+def grpc_proxy(cluster: EtcdCluster, home: Path) -> Iterator[str]:
+    """The URL of etcd's own gRPC proxy before all members, which takes turns with them."""
+    port = HeldPort()
+    members = ",".join(f"{host}:{number}" for host, number in (s.address for s in cluster.servers))
+    argv = [find_program("etcd", "etcd-server"), "grpc-proxy", "start", f"--endpoints={members}"]
+    argv.append(f"--listen-addr=127.0.0.1:{port.number}")
+    port.release()
+    check = http_get(port.number, "/metrics")
+    server = Server("grpc-proxy", argv, home=home, port=port.number, check=check)
+    server.start()
+    try:
+        yield f"etcd://127.0.0.1:{port.number}"
+    finally:
+        server.stop()
+
+
+class Address:
+    """One address before a member. Each connection goes the way that is chosen when it comes, and
+    keeps to it: a way that breaks takes those that are on it, and no others."""
+
+    def __init__(self, member: tuple[str, int]) -> None:
+        self._member = member
+        self._ways = [Proxy(member)]
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.address: tuple[str, int] = self._listening.getsockname()
+        self._thread = threading.Thread(target=self._accept, name="address", daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            self._ways[-1].adopt(client)
+
+    def die_silently(self) -> None:
+        """What is connected now gets no answer any more; new connections work."""
+        self._ways.append(Proxy(self._member))
+        self._ways[-2].swallow()
+
+    @property
+    def accepted(self) -> int:
+        """Connections since the last silent death."""
+        return self._ways[-1].counters.accepted
+
+    def __enter__(self) -> Address:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Closing alone does not wake who waits in accept().
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listening.close()
+        for way in self._ways:
+            way.close()
+
+
+#: Of a cluster that asks for one, in the conformance suite.
+LOGIN = "worker:the-right-one"
+
+
 class EtcdHarness(Harness):
     """A running cluster; ``login`` is "user:password" where it asks for one."""
 
@@ -76,6 +147,22 @@ class EtcdHarness(Harness):
     def wrong_credentials(self) -> str:
         hosts = ",".join(f"{host}:{port}" for host, port in BackendURL.parse(self.url).hosts)
         return f"etcd://worker:wrong-secret@{hosts}"
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """The alarm that a member raises when its quota is used up (etcdctl can only disarm it)."""
+        (host, port) = BackendURL.parse(self.url).hosts[0]
+        with grpc.insecure_channel(f"{host}:{port}") as channel:
+            login = pb.AuthenticateRequest(name="root", password="root")
+            token = pb.calls(channel, "Auth").Authenticate(login).token if self.login else ""
+            pb.calls(channel, "Maintenance").Alarm(
+                pb.AlarmRequest(action=pb.AlarmRequest.ACTIVATE, alarm="NOSPACE"),
+                metadata=[("token", token)],
+            )
+        try:
+            yield
+        finally:
+            self.etcd.etcdctl("alarm", "disarm", user="root:root" if self.login else "")
 
     def foreign(self) -> Foreign:
         @contextmanager

@@ -15,16 +15,21 @@ from typing import TypeVar
 
 import pytest
 
-from electctl.campaign import tree
+from electctl.base.clock import now
 from electctl.campaign.guardian import Guardian, GuardianEvent
-from electctl.clock import now
+from electctl.campaign.procfs import read
+from electctl.campaign.tree import Tree
+from electctl.core.lease import MARGIN
 
 LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="full strength is Linux's alone")
 
 E = TypeVar("E", bound=GuardianEvent)
 
-#: What a busy machine may add to a deadline before a test calls it late, in seconds.
-LATE = 3.0
+#: What may pass between SIGKILL and the end of the last process, in seconds: after that another may
+#: lead. No busy machine excuses more.
+LATE = MARGIN
+#: What a busy machine may add to what has no such end.
+SOON = 3.0
 #: For what must happen but has no deadline of its own.
 PATIENCE = 15.0
 
@@ -50,7 +55,7 @@ def eventually(what: str, holds: Callable[[], bool], within: float = PATIENCE) -
     until = now() + within
     while not holds():
         assert now() < until, f"not within {within} s: {what}"
-        time.sleep(0.005)
+        time.sleep(0.01)
 
 
 def pids(file: Path, count: int = 1) -> list[int]:
@@ -63,7 +68,7 @@ def pids(file: Path, count: int = 1) -> list[int]:
 
 
 def lives(pid: int) -> bool:
-    process = tree.read(pid)
+    process = read(pid)
     return process is not None and process.alive
 
 
@@ -137,7 +142,7 @@ class Harness:
 @contextmanager
 def guarded(folder: Path) -> Iterator[Harness]:
     """A guardian of this process, which keeps its files in ``folder`` and leaves nothing behind."""
-    before = {process.key for process in tree.descendants(os.getpid())}
+    before = {process.key for process in Tree(os.getpid()).look()}
     guardian = Guardian.spawn()
     try:
         yield Harness(guardian, folder)
@@ -146,5 +151,5 @@ def guarded(folder: Path) -> Iterator[Harness]:
         guardian.close()  # The second does nothing.
         # Undo what spawn() did to the test process.
         assert ctypes.CDLL(None).prctl(36, 0, 0, 0, 0) == 0
-        left = tree.descendants(os.getpid(), spare=before)
+        left = Tree(os.getpid(), before).look()
         assert left == [], f"processes or zombies are left: {left}"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from electctl.clock import now
+from electctl.base.clock import now
 
 T = TypeVar("T")
 
@@ -26,10 +26,12 @@ def wait_for(
 
     AssertionError after that, saying ``what`` did not happen and what the predicate last gave.
     """
-    end = now() + deadline
+    began = now()
     while not (value := predicate()):
-        assert now() < end, f"not within {deadline:g} s: {what or predicate}; last {value!r}"
-        time.sleep(0.005)
+        waited = now() - began
+        assert waited < deadline, f"not within {deadline:g} s: {what or predicate}; last {value!r}"
+        # Soon at first, then less often: what waits must not keep what it waits for from running.
+        time.sleep(min(0.025, max(0.002, waited / 20)))
     return value
 
 
@@ -135,11 +137,17 @@ class Electctl:
             for pipe in (process.stdin, process.stdout, process.stderr):
                 if pipe is not None:
                     pipe.close()
-        state = self.home / "state" / "electctl"
-        if (state / "lab").exists():
+        servers = self.servers()
+        if "lab" in servers:
             self.run("lab", "down", "--all", check=0)
-        if (state / "local" / "socket").exists():
+        if "local" in servers:
             self.run("raft", "stop")
+
+    def servers(self) -> list[str]:
+        """What it has started that goes on without it: a lab, the embedded server."""
+        state = self.home / "state" / "electctl"
+        places = {"lab": state / "lab", "local": state / "local" / "socket"}
+        return [name for name, place in places.items() if place.exists()]
 
     def _argv(self, args: tuple[str | Path, ...]) -> list[str]:
         assert self._program is not None

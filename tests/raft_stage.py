@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from electctl.elector import connect
+from electctl.core.elector import connect
 from electctl.testing import Harness
 
 

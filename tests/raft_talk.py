@@ -9,9 +9,9 @@ import socket
 from types import TracebackType
 from typing import Any, Self
 
-from electctl.raft.commands import ClientCommand, Result
-from electctl.raft.requests import Answer, Applied, Ask, Reply, Request, Submit
-from electctl.raft.wire import (
+from electctl.raft.pure.commands import ClientCommand, Result
+from electctl.raft.pure.requests import Answer, Applied, Ask, Reply, Request, Submit
+from electctl.raft.pure.wire import (
     CLIENT_LIMIT,
     REPLY_TO_HELLO,
     TO_CLIENT,

@@ -9,10 +9,10 @@ from typing import Any
 
 import redis
 
-from electctl.backend import Backend, Bid, Candidacy, Grant
-from electctl.clock import now
+from electctl.base.clock import now
+from electctl.contract.backend import Backend, Bid, Candidacy, Grant
+from electctl.core.registry import open_backend
 from electctl.lab.cluster import Cluster
-from electctl.registry import open_backend
 from tests.processes import wait_for
 
 TTL = 10.0
@@ -41,9 +41,11 @@ class Stage:
         assert grant is not None
         return candidacy, grant
 
-    def wait(self, who: str, ttl: float = TTL) -> tuple[Candidacy, Future[Grant | None]]:
+    def wait(
+        self, who: str, ttl: float = TTL, backend: Backend | None = None
+    ) -> tuple[Candidacy, Future[Grant | None]]:
         """Enter the queue, and return once the store shows it."""
-        candidacy = self.enter(who, ttl)
+        candidacy = self.enter(who, ttl, backend)
         before = len(self.queue())
         future = self.threads.submit(candidacy.acquire, None)
         wait_for(lambda: len(self.queue()) > before or future.done(), what=f"{who} waits")

@@ -16,14 +16,18 @@ from electctl.advise import loader
 from electctl.advise.evaluator import Option, Verdict, evaluate, judge, missing, sensitivity, weigh
 from electctl.advise.model import UNKNOWN, Tree
 from electctl.cli.app import COMMANDS
+from electctl.contract.traits import Exclusion, Family, Traits, Weakness
+from electctl.core.registry import plugins
 from electctl.errors import ConfigError
-from electctl.registry import plugins
-from electctl.traits import Family, Traits, Weakness
 
 TREE = loader.load()
 TEXT = Path(loader.__file__).with_name(loader.OWN).read_text()
 #: Answers that demand as little as there is to demand.
 LEAST = {key: next(iter(q.values)) for key, q in TREE.questions.items() if q.kind == "demand"}
+
+
+#: Where it is something else than a lease.
+EXCLUSION: dict[Family, Exclusion] = {"consensus": "quorum", "no-quorum": "best effort"}
 
 
 def backend(scheme: str, family: Family, **changes: object) -> Option:
@@ -34,7 +38,9 @@ def backend(scheme: str, family: Family, **changes: object) -> Option:
         title=scheme.title(),
         mechanism="",
         family=family,
+        exclusion=EXCLUSION.get(family, "lease"),
         scope="",
+        judge="store",
         expiry_decided_by="",
         clocks="",
         token="index" if strong else "counter",
@@ -56,7 +62,9 @@ OPTIONS = [
     LOCK,
     backend("bully", "no-quorum"),
     backend("etcd", "consensus"),
-    backend("k8s", "consensus", order="none", needs_observation=True, wakeup="poll"),
+    backend(
+        "k8s", "consensus", order="none", judge="observer", needs_observation=True, wakeup="poll"
+    ),
     backend("raft", "consensus"),
     backend("local", "consensus", reach="host"),
     backend("theirs", "consensus", checkpoint=False),
@@ -168,9 +176,9 @@ def test_no_rule_is_left_out_of_the_table() -> None:
         ),
         (JOB | {"priority": "speed", "stakes": "high"}, "yet the actions are irr", "costly"),
         (JOB | {"priority": "speed", "partitions": "common"}, "Speed before safety", "partitions"),
-        (JOB | {"existing": "redis", "audit": "yes"}, "Redis is too weak: family", "audited"),
+        (JOB | {"existing": "redis", "audit": "yes"}, "Redis is too weak: exclusion", "audited"),
         (JOB | {"existing": "redis", "order": "fifo"}, "too weak: order is none", "in-order"),
-        (JOB | {"existing": "cloud", "partitions": "common"}, "too weak: family", "partitions"),
+        (JOB | {"existing": "cloud", "partitions": "common"}, "too weak: exclusion", "partitions"),
     ],
 )
 def test_conflicts_are_named_and_the_stronger_rule_wins(
@@ -215,12 +223,20 @@ def test_each_refusal_names_the_trait() -> None:
         for judged in verdict.refused
     }
     assert refused == {
-        "redis": {"family": "ttl-lock", "token_sound": "no", "weaknesses": SKEWED.text},
-        "dynamodb": {"family": "managed-lock", "token_sound": "no"},
-        "bully": {"family": "no-quorum", "token_sound": "no"},
+        "redis": {"exclusion": "lease", "token_sound": "no", "weaknesses": SKEWED.text},
+        "dynamodb": {"exclusion": "lease", "token_sound": "no"},
+        "bully": {"exclusion": "best effort", "token_sound": "no"},
         "local": {"reach": "host"},
         "theirs": {"checkpoint": "no"},
     }
+
+
+def test_what_a_scheme_is_worth_is_not_read_off_its_family() -> None:
+    weak = backend("weak", "consensus", exclusion="lease")
+    strong = backend("strong", "row-ttl", exclusion="quorum", token_sound=True)
+    verdict = evaluate(TREE, JOB | {"audit": "yes"}, [weak, strong])
+    assert verdict.fits == (strong,)
+    assert [lack.need.trait for lack in verdict.refused[0].lacks] == ["exclusion"]
 
 
 def test_what_a_latency_minded_job_is_told() -> None:

@@ -19,10 +19,12 @@ from typing import Any
 
 import pytest
 
-from electctl import lease
 from electctl.advise import budget
 from electctl.cli.app import COMMANDS, invoke
-from electctl.registry import plugin, schemes
+from electctl.core import lease
+from electctl.core.registry import plugin, schemes
+from electctl.drill.catalogue import applicable
+from electctl.faults.library import find
 from tests.campaigns import validate
 from tests.processes import Electctl, wait_for
 
@@ -37,7 +39,7 @@ PAYMENTS = {
 REDIS = "redis://:s3cret@127.0.0.1:1/0"
 ETCD = "etcd://127.0.0.1:1"
 #: Commands of the contract that come later.
-PLANNED = {"drill", "bench", "verify", "simulate", "doctor"}
+PLANNED = {"drill", "bench", "simulate", "doctor"}
 CONFIG = f"""
 answers: {{partitions: rare, audit: no}}
 backend: {REDIS}
@@ -137,17 +139,32 @@ def test_text_and_markdown_say_the_same(electctl: Electctl) -> None:
         assert title.upper() in text.splitlines()
         assert f"### {title}" in markdown.splitlines()
     assert "- [1] An audit or a regulation demands provable single leadership (aud" in markdown
-    assert "family is ttl-lock; needed: a majority agrees" in text
+    assert "exclusion is lease; needed: a majority agrees" in text
     assert "Redis is there already, yet" in text
     for line in (line for line in markdown.splitlines() if line.startswith("- ")):
         assert line[2:] in text
-    commands = markdown.partition("```sh\n")[2].partition("```")[0].splitlines()
-    assert commands[0].startswith("electctl lab up ")
-    for command in commands:
+    blocks = [block.partition("```")[0] for block in markdown.split("```sh\n")[1:]]
+    tried, drilled = (block.splitlines() for block in blocks)
+    assert tried[0].startswith("electctl lab up ")
+    assert drilled[0].startswith("electctl drill run etcd --fault ")
+    assert markdown.endswith(blocks[-1] + "```\n"), "the drills come last"
+    for command in (*tried, *drilled):
         words = shlex.split(re.sub(r'eval "\$\((.*)\)"', r"\1", command))[1:]
         assert words[0] in COMMANDS
-        depth = 2 if words[0] == "lab" else 1
+        depth = 2 if words[0] in ("lab", "drill") else 1
         assert invoke([*words[:depth], "--help", *words[depth:]]) == 0
+
+
+def test_the_drills_are_those_that_the_choice_needs(electctl: Electctl) -> None:
+    """Each is of the scheme that is recommended, and of a fault that applies to it."""
+    for answers in (NIGHTLY, PAYMENTS, {**NIGHTLY, "existing": "redis"}):
+        done = electctl.run("advise", *given(answers), "--json", check=0).stdout
+        (verdict,) = objects(done, "advise")
+        scheme = verdict["recommended"]
+        for drill in verdict["drills"]:
+            assert drill.startswith(f"electctl drill run {scheme} --fault ")
+            assert find(drill.rpartition(" ")[2]).name in applicable(scheme)
+        assert verdict["drills"] or scheme == "local", "the embedded store has no lab"
 
 
 def test_no_output_names_a_command_that_does_not_exist(electctl: Electctl) -> None:
@@ -188,7 +205,7 @@ def test_a_url_is_judged(electctl: Electctl) -> None:
     done = electctl.run("advise", *given(PAYMENTS), "--check", REDIS, "--json", check=1)
     (judged,) = objects(done.stdout, "advise-check")
     assert (judged["fit"], judged["election"]) == (False, None)
-    assert [lack["trait"] for lack in judged["lacks"]] == ["family", "token_sound"]
+    assert [lack["trait"] for lack in judged["lacks"]] == ["exclusion", "token_sound"]
     assert "s3cret" not in done.stdout + weak.stdout
 
 
@@ -311,7 +328,14 @@ def test_only_advise_loads_advise_and_only_a_terminal_rich() -> None:
     assert not {name for name in _loaded("backends") if name.startswith("electctl.advise")}
     loaded = _loaded("advise", *given(NIGHTLY))
     assert "electctl.advise.evaluator" in loaded
-    assert not loaded & {"rich", "redis", "etcd3", "kazoo", "electctl.lease", "electctl.elector"}
+    assert not loaded & {
+        "rich",
+        "redis",
+        "etcd3",
+        "kazoo",
+        "electctl.core.lease",
+        "electctl.core.elector",
+    }
 
 
 # On a terminal -----------------------------------------------------------------------------------

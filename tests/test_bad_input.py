@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from electctl.events import Event
+from electctl.record.events import Event
 from tests.processes import Electctl
 
 SECRET = "s3cret"
@@ -57,6 +57,7 @@ def url(text: str, cause: str, hint: str) -> Bad:
 COMMAND_LINES = [
     Bad((), 2, "missing command", "electctl --help"),
     Bad(("holdrs", "a"), 2, "no command 'holdrs'", "did you mean holders?"),
+    Bad(("help", "watch"), 2, "no command 'help'", "electctl COMMAND --help"),
     Bad(("xyzzy",), 2, "no command 'xyzzy'", "electctl --help"),
     Bad(("\x1b[31mred",), 2, "no command", "--help"),
     Bad(("lab", "stats"), 2, "no command 'stats'", "did you mean status?"),
@@ -104,7 +105,15 @@ COMMAND_LINES = [
     Bad(("campaign", "a", *WITH, "--result", "missing/r", "--", "true"), 2, "missing/r", ""),
     Bad(("campaign", "a", *WITH, "--events", "fd:99", "--", "true"), 2, "fd:99", ""),
     Bad(("check",), 2, "not a campaign's command", "campaign"),
-    Bad(("check", "now"), 2, "unexpected extra argument", "check --help"),
+    Bad(("check", "--id", "x"), 2, "--id is for a question to the store", "check ELECTION --id"),
+    Bad(("check", "--least-token", "7"), 2, "--least-token is for", "check ELECTION"),
+    Bad(("check", "a", "now", *WITH), 2, "unexpected extra argument", "check --help"),
+    Bad(("check", "a", *WITH, "--timeout", "0s"), 2, "--timeout 0 leaves no time", "1s"),
+    Bad(("check", "a", *WITH, "--least-token", "x"), 2, "whole number", "check --help"),
+    Bad(("check", "a", *WITH, "--id", ""), 2, "candidate id is empty", "name"),
+    Bad(("check", "", *WITH), 2, "election name is empty", "name"),
+    Bad(("check", "a", *WITH, "-b", "redis://h"), 2, "2 backends are named", "give one"),
+    Bad(("check", "a", *WITH), 69, "cannot be reached", "running"),
     Bad(("checkpoint", "set", "x"), 2, "not a campaign's command", "campaign"),
     Bad(("checkpoint", "gte"), 2, "no command 'gte'", "did you mean get?"),
     Bad(("explain", "xyzzy"), 2, "no entry for 'xyzzy'", "electctl explain lists"),

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from electctl.campaign import tree
+from electctl.base.clock import now
+from electctl.campaign.procfs import read
 from electctl.campaign.term import SAME_REQUEST
-from electctl.clock import now
 from electctl.lab.cluster import make_cluster
 from electctl.lab.proxy import Proxy
 from tests.campaigns import Campaign
@@ -266,7 +266,7 @@ class TestSignals:
         pid = campaign.event("command_started")["pid"]
         wait_for(lambda: campaign.stdout.endswith("\n"))
         home = Path(campaign.stdout.strip()).parent
-        command = tree.read(pid)
+        command = read(pid)
         assert command is not None
         assert home.is_dir()
         campaign.process.kill()
@@ -343,7 +343,7 @@ class TestHandOver:
     def test_eviction(
         self, start: Start, electctl: Electctl, redis_url: str, election: str
     ) -> None:
-        from electctl.elector import connect
+        from electctl.core.elector import connect
 
         campaign = start("--id", "first", command=POLITE)
         campaign.printed("ready")

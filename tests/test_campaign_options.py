@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,6 +35,11 @@ EXAMPLES = tuple(
         checkpoint.GET_EXAMPLES,
     )
     for line in text.strip().splitlines()
+    if line.startswith("electctl campaign")
+)
+#: Those that ask the store who leads, from outside.
+OUTSIDE = tuple(
+    line for line in check.EXAMPLES.strip().splitlines() if line.startswith("electctl check")
 )
 
 Start = Callable[..., Campaign]
@@ -364,3 +370,19 @@ class TestExamples:
         assert first, line
         # The command may not have ended when it is told to stop.
         assert code in ((0, 143) if goes_on else (0,)), line
+
+    @pytest.mark.parametrize("line", OUTSIDE)
+    def test_asks_from_outside(self, electctl: Electctl, redis_url: str, line: str) -> None:
+        leader = Campaign(electctl, redis_url, "nightly", "--id", "host-a")
+        leader.event("elected")
+        try:
+            asked = line.replace("etcd://127.0.0.1:2379", redis_url)
+            code = electctl.run(
+                *shlex.split(asked.replace("--least-token 42", "--least-token 1"))[1:],
+                env={"ELECTCTL_BACKEND": redis_url},
+            ).returncode
+        finally:
+            leader.process.terminate()
+            leader.end(0)
+
+        assert code == 0, line

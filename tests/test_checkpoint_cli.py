@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import redis
 
+from electctl.base.clock import now
 from electctl.campaign.ask import MAX_LINE, MAX_VALUE
-from electctl.clock import now
 from electctl.lab.proxy import Proxy
 from tests.campaigns import Campaign, validate
 from tests.processes import DEADLINE, Electctl, wait_for

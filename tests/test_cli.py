@@ -190,7 +190,7 @@ print(*sorted(set(sys.modules) - bare), file=sys.stderr)
 def test_version_and_check_load_almost_nothing() -> None:
     heavy = {"typer", "rich", "yaml", "redis", "dataclasses", "inspect", "electctl.errors"}
     assert not _loaded("--version") & heavy
-    assert not _loaded("check") & {"typer", "rich", "yaml", "redis", "electctl.registry"}
+    assert not _loaded("check") & {"typer", "rich", "yaml", "redis", "electctl.core.registry"}
 
 
 def test_only_what_a_command_needs_is_loaded() -> None:
@@ -249,7 +249,7 @@ def test_bash_completion_is_shown_and_installed(electctl: Electctl) -> None:
 
 
 def test_backends_lists_every_scheme_and_its_promises(electctl: Electctl) -> None:
-    from electctl.registry import schemes
+    from electctl.core.registry import schemes
 
     table = electctl.run("backends", check=0).stdout
     lines = electctl.run("backends", "--json", check=0).stdout.splitlines()

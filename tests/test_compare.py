@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -15,10 +16,13 @@ from hypothesis import strategies as st
 
 import electctl as package
 from electctl.compare import textbook
+from electctl.compare.evidence import Evidence, as_dict
 from electctl.compare.promises import Promise, promises, schemes_of
+from electctl.compare.results import reference
+from electctl.contract.formula import VARIABLES, evaluate
+from electctl.core.lease import Timing
+from electctl.core.registry import plugin, plugins, schemes
 from electctl.errors import ConfigError
-from electctl.formula import evaluate
-from electctl.registry import plugins, schemes
 from tests.processes import Electctl
 
 SCHEMAS = Path(package.__file__).parent / "schemas"
@@ -38,10 +42,14 @@ def flat(text: str) -> str:
 
 @given(st.floats(0.001, 1e6))
 def test_a_formula_is_computed_as_written(ttl: float) -> None:
-    assert evaluate("ttl", ttl) == ttl
-    assert evaluate("max(2, ceil(ttl)) + 0.5", ttl) == max(2, math.ceil(ttl)) + 0.5
-    assert evaluate("ttl + 1.5 * min(2, ttl / 2)", ttl) == ttl + 1.5 * min(2, ttl / 2)
-    assert evaluate("(ttl - 1) * 2", ttl) == (ttl - 1) * 2
+    values = dict(zip(VARIABLES, itertools.count(ttl), strict=False))
+    for name in VARIABLES:
+        assert evaluate(name, values) == values[name]
+    assert evaluate("max(2, ceil(ttl)) + 0.5", values) == max(2, math.ceil(ttl)) + 0.5
+    assert evaluate("ttl + 1.5 * min(2, ttl / 2)", values) == ttl + 1.5 * min(2, ttl / 2)
+    assert evaluate("(ttl - 1) * 2", values) == (ttl - 1) * 2
+    held, members, rtt = (values[name] for name in ("holder_ttl", "members", "rtt"))
+    assert evaluate("holder_ttl + members * rtt", values) == held + members * rtt
 
 
 @pytest.mark.parametrize(
@@ -69,7 +77,7 @@ def test_a_formula_is_computed_as_written(ttl: float) -> None:
 )
 def test_anything_else_is_refused(formula: str) -> None:
     with pytest.raises(ConfigError, match="not a formula"):
-        evaluate(formula, 10.0)
+        evaluate(formula, dict.fromkeys(VARIABLES, 10.0))
 
 
 def test_every_backend_has_a_bound_that_grows_with_the_ttl() -> None:
@@ -77,6 +85,49 @@ def test_every_backend_has_a_bound_that_grows_with_the_ttl() -> None:
         bounds = [promise.traits.failover_bound(ttl) for ttl in (1.0, 5.0, 10.0, 60.0)]
         assert bounds == sorted(bounds)
         assert bounds[-1] >= 60.0, "a lease is never shorter than its TTL"
+
+
+def test_who_waits_goes_by_the_ttl_of_the_record() -> None:
+    for promise in ALL:
+        traits = promise.traits
+        short, long = (traits.granted(ttl) for ttl in (5.0, 60.0))
+        after_short = traits.failover_bound(long, holder_ttl=short)
+        assert traits.failover_bound(short) <= after_short < long
+        assert traits.failover_bound(short, holder_ttl=long) >= long
+
+
+def test_the_bound_of_redis_grows_with_those_that_vanish_too() -> None:
+    traits = plugin("redis").traits
+    bounds = [traits.failover_bound(4.0, dead_waiters=count) for count in range(11)]
+    assert bounds[:8] == pytest.approx([4 + 0.05 * count for count in range(8)])
+    assert bounds[8:] == pytest.approx([5, 6, 7])
+
+
+@given(st.floats(0.001, 1000), st.sampled_from([0.0, 0.001, 0.1, 1.0]), st.floats(0, 5))
+def test_what_is_granted_is_whole_steps_and_never_less_than_asked(
+    ttl: float, step: float, least: float
+) -> None:
+    traits = replace(ALL[0].traits, ttl_step=step, least_ttl=least)
+    stepped = traits.in_steps(ttl)
+    assert ttl - 1e-6 <= stepped < ttl + step + 1e-6
+    assert traits.in_steps(stepped) == stepped
+    assert traits.granted(ttl) == max(stepped, least)
+    assert Timing.of(replace(traits, default_ttl=60.3), grace=1.0).ttl == traits.in_steps(60.3)
+
+
+def test_a_ttl_that_the_store_raises_is_said_so(electctl: Electctl) -> None:
+    shown = flat(electctl.run("compare", "-b", "etcd", "--ttl", "1500ms", check=0).stdout)
+    assert "with a TTL of 1.5 s, of which the store makes 2 s" in shown
+    assert "2.5 s at most" in shown
+    assert "whole seconds, 2 s at least" in shown
+
+
+def test_only_an_observer_may_have_to_observe() -> None:
+    traits = ALL[0].traits
+    assert traits.judge != "observer"
+    with pytest.raises(ConfigError, match="must be observed"):
+        replace(traits, needs_observation=True)
+    assert replace(traits, judge="observer", needs_observation=True).needs_observation
 
 
 # What is compared --------------------------------------------------------------------------------
@@ -176,8 +227,9 @@ def test_json_is_a_backend_a_line_with_the_ttl_put_in(electctl: Electctl) -> Non
     shown = [json.loads(line) for line in done.stdout.splitlines()]
     for obj in shown:
         jsonschema.validate(obj, schema("compare"), cls=jsonschema.Draft202012Validator)
+    shipped = Evidence(reference())
     # Through JSON and back: its lists are tuples in Traits.
-    assert shown == [json.loads(json.dumps(each.as_dict())) for each in promises(ttl=3.0)]
+    assert shown == [json.loads(json.dumps(as_dict(each, shipped))) for each in promises(ttl=3.0)]
     assert any(weakness["fault"] for obj in shown for weakness in obj["traits"]["weaknesses"])
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from electctl.cli.config import ElectionSettings, Settings
 from electctl.cli.render import error_lines
-from electctl.config import ElectionSettings, Settings
 from electctl.errors import ConfigError, UsageError
 from electctl.lab.state import LabDir
 
@@ -64,6 +64,22 @@ def test_precedence_is_flag_environment_election_top(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("ELECTCTL_BACKEND", f" {URL} {OTHER}\n")
     assert urls(Settings.load(), "nightly") == [URL, OTHER]
     assert urls(Settings.load(backends=(OTHER,)), "nightly") == [OTHER]
+
+
+def test_a_section_is_found_in_each_spelling_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    write(
+        Path("electctl.yaml"),
+        "backend: redis://top:1\n"
+        "elections:\n  jobs/a:\n    backend: zk://own:2\n    ttl: 30s\n  jobs/b:\n    ttl: 40s\n",
+    )
+    settings = Settings.load()
+    for spelling in ("jobs/a", "/jobs/a", "jobs//a/"):
+        assert urls(settings, spelling) == ["zk://own:2"]
+        assert settings.election(spelling).ttl == 30.0
+    assert settings.election("jobs/b").ttl == 40.0
+    assert settings.election("/jobs/b").ttl is None  # Redis takes it for another key
+    monkeypatch.setenv("ELECTCTL_BACKEND", "redis://env:3")
+    assert Settings.load().election("/jobs/a").ttl is None
 
 
 def test_the_same_backend_twice_is_one() -> None:

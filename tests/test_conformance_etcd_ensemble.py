@@ -6,27 +6,27 @@ from collections.abc import Iterator
 
 import pytest
 
-from electctl.backend import Bid, Candidacy, Renewal
-from electctl.clock import now
+from electctl.base.clock import now
+from electctl.contract.backend import Bid, Candidacy, Renewal
 from electctl.errors import OutcomeUnknown, Unreachable
+from electctl.lab.cluster import make_cluster
 from electctl.testing import EnsembleConformance, EnsembleHarness
 from electctl_etcd.candidacy import EtcdCandidacy
 from electctl_etcd.elector import EtcdBackend
-from electctl_etcd.lab import SeparableEtcd
 from electctl_etcd.rpc import pb
-from tests.ensemble import SeparableHarness, must_make_two_leaders
+from tests.ensemble import must_make_two_leaders
 from tests.etcd import EtcdHarness
 
 pytestmark = pytest.mark.slow
 
 
-class EtcdEnsembleHarness(SeparableHarness, EtcdHarness):
+class EtcdEnsembleHarness(EnsembleHarness, EtcdHarness):
     """Three members, of which any can be separated from the others."""
 
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnsembleHarness]:
-    with SeparableEtcd(tmp_path_factory.mktemp("ensemble"), 3) as cluster:
+    with make_cluster("etcd", tmp_path_factory.mktemp("ensemble"), 3, breakable=True) as cluster:
         yield EtcdEnsembleHarness(cluster)
 
 

@@ -11,9 +11,9 @@ import pytest
 from electctl_file.backend import FileBackend
 from electctl_file.lab import FileCluster
 
-from electctl.elector import LeaderElector
+from electctl.contract.url import BackendURL
+from electctl.core.elector import LeaderElector
 from electctl.testing import BackendConformance, Foreign, Harness, StoreConformance
-from electctl.url import BackendURL
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "tests" / "example_backend"

@@ -6,25 +6,29 @@ on a working backend with one method made wrong.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from electctl_file.backend import FileBackend, FileCandidacy, FileWatch
+from electctl_file import POLL
+from electctl_file.backend import FileBackend, FileCandidacy
 from electctl_file.lab import FileCluster
-from electctl_file.store import Record, Term
+from electctl_file.store import Record, Store, Term
 
-from electctl.backend import Backend, Bid, Candidacy, Grant, Holder, Renewal, View, Watch
-from electctl.clock import now
-from electctl.elector import LeaderElector
+from electctl.base.clock import now
+from electctl.contract.backend import Backend, Bid, Candidacy, Grant, Holder, Renewal, View, Watch
+from electctl.contract.url import BackendURL
+from electctl.core.elector import LeaderElector
+from electctl.core.polling import Poll, PollingWatch
 from electctl.errors import ElectctlError, LeadershipLost, Refused, Unreachable
 from electctl.lab.cluster import Cluster, make_cluster
 from electctl.testing import BackendConformance, Foreign, Harness
 from electctl.testing.stage import Stage
-from electctl.url import BackendURL
 from electctl_redis.backend import RedisBackend
 from electctl_redis.candidacy import RedisCandidacy
 from electctl_redis.watch import RedisWatch
@@ -140,14 +144,14 @@ class WritesInAnyOrder(FileCandidacy):
 
 
 class LooksRarely(FileCandidacy):
-    def acquire(self, deadline: float | None) -> Grant | None:
-        while True:
-            grant = super().acquire(now() if deadline is None else min(deadline, now()))
-            if grant is not None or self._cancelled.wait(0.8):
-                return grant
+    def __init__(self, store: Store, bid: Bid) -> None:
+        super().__init__(store, bid)
+        self._poll = Poll(0.8, jitter=0)
 
 
 class CannotBeCancelled(FileCandidacy):
+    """The core gives the call up in time, and only that tells."""
+
     def cancel(self) -> None:
         threading.Timer(3.0, super().cancel).start()
 
@@ -211,7 +215,36 @@ def test_a_candidacy_with_a_planted_bug_fails(
     must_fail(folder, type(f"{bug.__name__}-{case.__name__}", (OnFile,), {"kind": bug}), case)
 
 
-class TellsNoTermsApart(FileWatch):
+class GivesBackAnybody(FileBackend):
+    """Goes by the election's name alone."""
+
+    def give_back(self, receipt: str) -> None:
+        election, _ = json.loads(receipt)
+        self.evict(election, force=True)
+
+
+class GivesBackNothing(FileBackend):
+    def give_back(self, receipt: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("bug", "case", "args"),
+    [
+        (GivesBackAnybody, Suite.test_a_receipt_of_an_earlier_term_hits_nothing, ["same"]),
+        (GivesBackAnybody, Suite.test_a_receipt_of_an_earlier_term_hits_nothing, ["other"]),
+        (GivesBackAnybody, Suite.test_it_may_be_given_back_twice, []),
+        (GivesBackNothing, Suite.test_a_holder_whose_grant_was_given_back_is_told, []),
+        (GivesBackNothing, Suite.test_what_is_no_receipt_is_refused, []),
+    ],
+)
+def test_a_receipt_with_a_planted_bug_fails(
+    folder: Cluster, bug: type[FileBackend], case: Callable[..., None], args: list[str]
+) -> None:
+    must_fail(folder, type(f"{bug.__name__}-{case.__name__}-{args}", (bug,), {}), case, *args)
+
+
+class TellsNoTermsApart(PollingWatch):
     def next(self, timeout: float) -> View | None:
         view = super().next(timeout)
         if view is not None and view.holder is not None:
@@ -219,17 +252,17 @@ class TellsNoTermsApart(FileWatch):
         return view
 
 
-class TellsRenewals(FileWatch):
+class TellsRenewals(PollingWatch):
     def next(self, timeout: float) -> View | None:
         view = super().next(timeout)
         if view is None:
-            view = self._backend.view(self._election)
+            view = self._view()
             if view.holder is not None:
                 view = replace(view, holder=replace(view.holder, key=str(now())))
         return view
 
 
-class KnowsOnlyChanges(FileWatch):
+class KnowsOnlyChanges(PollingWatch):
     def next(self, timeout: float) -> View | None:
         if self._shown is None:
             super().next(timeout)
@@ -246,10 +279,10 @@ class KnowsOnlyChanges(FileWatch):
     ],
 )
 def test_a_watch_with_a_planted_bug_fails(
-    folder: Cluster, bug: type[FileWatch], case: Callable[..., None]
+    folder: Cluster, bug: type[PollingWatch], case: Callable[..., None]
 ) -> None:
     def watch(self: FileBackend, election: str) -> Watch:
-        return bug(self, election)
+        return bug(partial(self.view, election), POLL)
 
     must_fail(
         folder, type(f"{bug.__name__}-{case.__name__}", (FileBackend,), {"watch": watch}), case
@@ -373,7 +406,7 @@ def test_a_candidacy_with_a_planted_bug_fails_through_broken_links(
     redis: Cluster, bug: type[RedisCandidacy], case: Callable[..., None], args: list[str]
 ) -> None:
     def candidacy(self: RedisBackend, bid: Bid) -> Candidacy:
-        return bug(self.target, bid)
+        return bug(self.target, bid, self.notes)
 
     name = f"{bug.__name__}-{case.__name__}-{args}"
     must_fail(redis, type(name, (RedisBackend,), {"candidacy": candidacy}), case, *args)
@@ -396,6 +429,14 @@ def test_a_watch_that_hides_an_outage_fails(redis: Cluster) -> None:
 
     backend = type("Hides", (RedisBackend,), {"watch": watch})
     must_fail(redis, backend, Suite.test_it_says_that_contact_is_lost_and_found, "cut")
+
+
+def test_a_name_that_is_never_canonical_fails(redis: Cluster) -> None:
+    class Restless(RedisBackend):
+        def canonical(self, election: str) -> str:
+            return super().canonical(f"{election}/")
+
+    must_fail(redis, Restless, Suite.test_a_canonical_name_is_its_own, ["a"])
 
 
 def test_a_backend_that_takes_a_refusal_for_silence_fails(redis: Cluster) -> None:

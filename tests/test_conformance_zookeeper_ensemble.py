@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
-from electctl.backend import Bid, Candidacy
-from electctl.clock import now
+from electctl.base.clock import now
+from electctl.contract.backend import Bid, Candidacy
 from electctl.errors import LeadershipLost
+from electctl.lab.cluster import make_cluster
 from electctl.testing import EnsembleConformance, EnsembleHarness
 from electctl_zookeeper.backend import ZooKeeperBackend
 from electctl_zookeeper.candidacy import ZooKeeperCandidacy
-from electctl_zookeeper.lab import SeparableZooKeeper
 from electctl_zookeeper.session import Session
-from tests.ensemble import SeparableHarness, must_make_two_leaders
+from tests.ensemble import must_make_two_leaders
 from tests.zookeeper import ZooKeeperHarness
 
 pytestmark = pytest.mark.slow
 
 
-class ZooKeeperEnsembleHarness(SeparableHarness, ZooKeeperHarness):
+class ZooKeeperEnsembleHarness(EnsembleHarness, ZooKeeperHarness):
     """Three servers, of which any can be separated from the others."""
 
     patient_ttl = 12.0
@@ -32,7 +32,7 @@ class ZooKeeperEnsembleHarness(SeparableHarness, ZooKeeperHarness):
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnsembleHarness]:
-    with SeparableZooKeeper(tmp_path_factory.mktemp("ensemble"), 3) as cluster:
+    with make_cluster("zk", tmp_path_factory.mktemp("ensemble"), 3, breakable=True) as cluster:
         yield ZooKeeperEnsembleHarness(cluster)
 
 
@@ -52,7 +52,7 @@ class BelievesReads(ZooKeeperCandidacy):
 
 class BelievingBackend(ZooKeeperBackend):
     def candidacy(self, bid: Bid) -> Candidacy:
-        return BelievesReads(self.target, bid)
+        return BelievesReads(self.target, bid, self.notes)
 
 
 def test_a_candidacy_that_takes_an_answered_read_for_a_proof_fails(

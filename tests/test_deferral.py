@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from electctl import deferral
+from electctl.base import deferral
 from electctl.lab.cluster import make_cluster
 
 PACKAGE = "put_off_for_a_test"

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.server
+
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [
@@ -22,6 +24,7 @@ PAGES = [
 #: What must be in the output of a page's blocks.
 SHOWN = {
     "README.md": ("this runs on the leader only", "host-a", "42"),
+    "docs/check.md": ("), not host-b", "nobody leads web", "down"),
     "docs/recipes.md": (
         "the report, by one host",
         "today's report",
@@ -29,6 +32,7 @@ SHOWN = {
         "term with token 2",
         "leading, with the arguments: one two",
         "step 3",
+        "send requests to host-a",
         "item 4",
         "promoted",
         "demoted",
@@ -44,17 +48,21 @@ def blocks(page: str, language: str) -> list[str]:
     return [code for kind, code in BLOCK.findall((ROOT / page).read_text()) if kind == language]
 
 
-@pytest.fixture(scope="module")
-def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of somebody who has just installed electctl."""
-    home = tmp_path_factory.mktemp("newcomer")
+@pytest.fixture
+def newcomer(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of somebody who has just installed electctl: no page needs another."""
+    home = tmp_path / "newcomer"
+    home.mkdir()
     env = {
         "HOME": str(home),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "LANG": "C.UTF-8",
     }
     yield env
-    subprocess.run([sys.executable, "-m", "electctl", "lab", "down", "--all"], env=env, cwd=home)
+    for args in (["lab", "down", "--all"], ["raft", "stop"]):
+        subprocess.run(
+            [sys.executable, "-m", "electctl", *args], env=env, cwd=home, capture_output=True
+        )
 
 
 def run_blocks(page: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -6,6 +6,7 @@ each test says.
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,9 +15,12 @@ import pytest
 from electctl_file import TRAITS
 from electctl_file.backend import FileBackend
 
-from electctl.backend import Backend, Bid, Candidacy, Grant, Renewal
-from electctl.clock import now
-from electctl.elector import LeaderElector, default_id
+from electctl.base.clock import now
+from electctl.contract.backend import Backend, Bid, Candidacy, Grant, Renewal
+from electctl.contract.lifecycle import Campaigning, Stay
+from electctl.contract.traits import Traits
+from electctl.contract.url import BackendURL
+from electctl.core.elector import LeaderElector, default_id
 from electctl.errors import (
     ElectctlError,
     NotElected,
@@ -24,9 +28,8 @@ from electctl.errors import (
     Refused,
     Unreachable,
     UnsafeTiming,
+    UsageError,
 )
-from electctl.traits import Traits
-from electctl.url import BackendURL
 
 Answer = Callable[["Scripted", float | None], Grant | None]
 
@@ -100,6 +103,7 @@ def raising(error: ElectctlError, *, contacted: bool) -> Answer:
 
 def wait_in_vain(candidacy: Scripted, deadline: float | None) -> None:
     candidacy.contacted = True
+    candidacy.rival = ""
     candidacy.cancelled.wait(None if deadline is None else max(0.0, deadline - now()))
 
 
@@ -113,6 +117,119 @@ def test_the_core_plans_by_the_ttl_that_was_granted() -> None:
         assert leadership.timing.ttl == 12.0
         assert leadership.timing.request_timeout == backend.given[0].bid.request_timeout
         assert leadership.remaining() > 6.0
+
+
+class Peer(ScriptedBackend):
+    """Has something to run while anybody campaigns."""
+
+    def __init__(self, answers: list[Answer], *, refusals: int = 0) -> None:
+        super().__init__(answers)
+        self.refusals = refusals
+        self.log: list[str] = []
+
+    def start(self) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise Unreachable("the port is taken")
+        self.log.append("start")
+
+    def stop(self) -> None:
+        self.log.append("stop")
+
+
+def test_what_campaigns_need_runs_from_the_first_to_the_last() -> None:
+    backend = Peer([win])
+    elector = LeaderElector(backend)
+    assert backend.log == []
+    first = elector.campaign("e", "a", ttl=60.0)
+    second = elector.campaign("f", "a", ttl=60.0)
+    assert backend.log == ["start"]
+    elector.close()
+    first.release()
+    first.release()
+    assert backend.log == ["start"], "somebody leads still"
+    second.release()
+    assert backend.log == ["start", "stop"]
+    elector.campaign("e", "a", ttl=60.0).release()
+    assert backend.log == ["start", "stop"] * 2
+
+
+@pytest.mark.parametrize("answer", [wait_in_vain, raising(Refused("no"), contacted=True)])
+def test_it_is_stopped_when_the_last_one_was_not_elected(answer: Answer) -> None:
+    backend = Peer([answer])
+    with pytest.raises(ElectctlError):
+        LeaderElector(backend).campaign("e", "a", ttl=60.0, wait=0.1)
+    assert backend.log == ["start", "stop"]
+
+
+def test_what_cannot_be_started_yet_is_tried_again() -> None:
+    backend = Peer([win], refusals=2)
+    LeaderElector(backend).campaign("e", "a", ttl=60.0).release()
+    assert backend.log == ["start", "stop"]
+
+
+def test_what_cannot_be_started_is_no_contact() -> None:
+    backend = Peer([win], refusals=1000)
+    with pytest.raises(Unreachable, match="the port is taken"):
+        LeaderElector(backend).campaign("e", "a", ttl=60.0, wait=0.3)
+    assert backend.log == []
+    assert not backend.given[0].asked
+
+
+def test_those_who_begin_together_wait_for_one_start() -> None:
+    entered, go_on = threading.Event(), threading.Event()
+    starts: list[str] = []
+
+    def start() -> None:
+        starts.append("start")
+        entered.set()
+        assert go_on.wait(10)
+
+    campaigning = Campaigning(start, lambda: starts.append("stop"))
+    stays: list[Stay] = []
+    threads = [threading.Thread(target=lambda: stays.append(campaigning.enter())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    assert entered.wait(10)
+    assert not stays
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    for stay in stays:
+        assert starts == ["start"]
+        stay.end()
+        stay.end()
+    assert starts == ["start", "stop"]
+
+
+def test_a_leadership_ends_when_the_candidacy_says_so() -> None:
+    backend = ScriptedBackend([win])
+    with LeaderElector(backend).campaign("e", "a", ttl=60.0) as leadership:
+        leadership.check()
+        for _ in range(2):
+            backend.given[0].bid.superseded("deleted")
+            assert leadership.lost.is_set()
+            assert (leadership.remaining(), leadership.reason) == (0, "deleted")
+    assert backend.given[0].log == ["release", "close"]
+
+
+def test_what_a_candidacy_says_before_anybody_listens_is_heard() -> None:
+    def win_and_lose(candidacy: Scripted, deadline: float | None) -> Grant:
+        candidacy.bid.superseded("expired")
+        return win(candidacy, deadline)
+
+    backend = ScriptedBackend([win_and_lose])
+    with LeaderElector(backend).campaign("e", "a", ttl=60.0) as leadership:
+        assert leadership.lost.is_set()
+        assert leadership.reason == "expired"
+
+
+def test_what_a_candidacy_says_after_a_release_changes_nothing() -> None:
+    backend = ScriptedBackend([win])
+    leadership = LeaderElector(backend).campaign("e", "a", ttl=60.0)
+    leadership.release()
+    backend.given[0].bid.superseded("deleted")
+    assert leadership.reason == "released"
 
 
 def test_a_grant_too_short_to_act_in_is_given_back() -> None:
@@ -165,16 +282,42 @@ def test_contact_lost_later_is_waited_out_and_told() -> None:
     assert asked[3] - asked[2] > 0.05, "it did not back off"
 
 
-def test_contact_lost_until_the_wait_runs_out_is_not_elected() -> None:
-    backend = ScriptedBackend([CUT])
-    with pytest.raises(NotElected, match=r"waited 0\.4 s"):
+def seeing(rival: str) -> Answer:
+    def answer(candidacy: Scripted, deadline: float | None) -> Grant | None:
+        candidacy.contacted = True
+        candidacy.rival = rival
+        raise OutcomeUnknown("cut")
+
+    return answer
+
+
+@pytest.mark.parametrize(("rival", "who"), [("", "somebody leads"), ("b", "'b' leads")])
+def test_contact_lost_until_the_wait_runs_out_is_not_elected_if_somebody_led(
+    rival: str, who: str
+) -> None:
+    backend = ScriptedBackend([seeing(rival), CUT])
+    with pytest.raises(NotElected, match=rf"{who} \(waited 0\.4 s\)"):
         LeaderElector(backend).campaign("e", "a", wait=0.4)
     assert backend.given[0].log == ["release", "close"]
 
 
-def test_no_wait_says_that_somebody_leads() -> None:
-    with pytest.raises(NotElected, match="somebody leads"):
-        LeaderElector(ScriptedBackend([wait_in_vain])).campaign("e", "a", wait=0)
+@pytest.mark.parametrize("wait", [0.0, 0.4])
+def test_an_outage_is_no_contention(wait: float) -> None:
+    """Contact was made, nobody was seen leading: the store's own words, and no "somebody leads"."""
+    backend = ScriptedBackend([CUT])
+    with pytest.raises(Unreachable, match="cut"):
+        LeaderElector(backend).campaign("e", "a", wait=wait)
+    assert backend.given[0].log == ["release", "close"]
+
+
+@pytest.mark.parametrize(("rival", "who"), [("", "somebody leads"), ("b", "'b' leads")])
+def test_no_wait_says_that_somebody_leads(rival: str, who: str) -> None:
+    def busy(candidacy: Scripted, deadline: float | None) -> None:
+        candidacy.contacted = True
+        candidacy.rival = rival
+
+    with pytest.raises(NotElected, match=who):
+        LeaderElector(ScriptedBackend([busy])).campaign("e", "a", wait=0)
 
 
 def test_a_refusal_ends_it_at_once() -> None:
@@ -206,11 +349,11 @@ def test_cancel_ends_it_soon(answer: Answer) -> None:
     assert "cancelled" in errors[0].message
 
 
-def test_a_backend_that_stops_waiting_for_no_reason_is_not_elected() -> None:
+def test_a_backend_that_stops_waiting_for_no_reason_has_seen_no_leader() -> None:
     def give_up(candidacy: Scripted, deadline: float | None) -> None:
         candidacy.contacted = True
 
-    with pytest.raises(NotElected, match="the backend gave up"):
+    with pytest.raises(Unreachable, match="did not answer in time"):
         LeaderElector(ScriptedBackend([give_up])).campaign("e", "a")
 
 
@@ -229,5 +372,191 @@ def test_a_withdrawal_that_cannot_be_delivered_hides_nothing() -> None:
         LeaderElector(backend).campaign("e", "a", wait=0)
 
 
+def test_an_attempt_is_run_once() -> None:
+    """A second leadership of one grant would outlive the release of the first."""
+    backend = ScriptedBackend([win])
+    attempt = LeaderElector(backend).attempt("e", "a")
+    with attempt.run() as leadership:
+        with pytest.raises(UsageError, match="run before"):
+            attempt.run()
+        leadership.check()
+        assert len(backend.given[0].asked) == 1
+    with pytest.raises(UsageError, match="run before"):
+        attempt.run()
+    assert backend.given[0].log == ["release", "close"]
+
+
 def test_default_ids_differ() -> None:
     assert default_id() != default_id()
+
+
+# Requests that do not end -------------------------------------------------------------------------
+
+
+class Stuck(Scripted):
+    """Its client library is in a system call until somebody lets it go."""
+
+    def __init__(self, bid: Bid, answers: list[Answer]) -> None:
+        super().__init__(bid, answers)
+        self.let_go = threading.Event()
+        self.closed = threading.Event()
+
+    def acquire(self, deadline: float | None) -> Grant | None:
+        self.let_go.wait(30)
+        return super().acquire(deadline)
+
+    def close(self) -> None:
+        super().close()
+        self.closed.set()
+
+
+class StuckBackend(ScriptedBackend):
+    def candidacy(self, bid: Bid) -> Candidacy:
+        self.given.append(Stuck(bid, self.answers))
+        return self.given[-1]
+
+    @property
+    def stuck(self) -> Stuck:
+        (found,) = self.given
+        assert isinstance(found, Stuck)
+        return found
+
+
+def test_a_request_that_does_not_end_does_not_hold_up_the_wait() -> None:
+    """And the grant that it brings late is given back, by whoever was left behind with it."""
+    backend = StuckBackend([win])
+    began = now()
+    with pytest.raises(Unreachable, match=r"did not answer in time \(waited 0\.5 s\)"):
+        LeaderElector(backend).campaign("e", "a", wait=0.5)
+    assert now() - began < 0.5 + 2
+    assert backend.stuck.log == []
+    assert backend.stuck.cancelled.is_set()
+    backend.stuck.let_go.set()
+    assert backend.stuck.closed.wait(5)
+    assert backend.stuck.log == ["release", "close"]
+
+
+def test_a_request_that_does_not_end_does_not_hold_up_a_cancel() -> None:
+    backend = StuckBackend([win])
+    attempt = LeaderElector(backend).attempt("e", "a")
+    threading.Timer(0.1, attempt.cancel).start()
+    began = now()
+    with pytest.raises(NotElected, match="cancelled"):
+        attempt.run()
+    assert now() - began < 4
+    backend.stuck.let_go.set()
+    assert backend.stuck.closed.wait(5)
+    assert backend.stuck.log == ["release", "close"]
+
+
+def test_no_first_contact_is_waited_for_longer_than_ten_seconds() -> None:
+    backend = StuckBackend([win])
+    began = now()
+    with pytest.raises(Unreachable):
+        LeaderElector(backend).campaign("e", "a")
+    assert 10 <= now() - began < 13
+    backend.stuck.let_go.set()
+
+
+def test_a_withdrawal_that_does_not_end_holds_up_nobody() -> None:
+    class Slow(Scripted):
+        let_go = threading.Event()
+
+        def release(self) -> None:
+            self.let_go.wait(30)
+
+    class SlowBackend(ScriptedBackend):
+        def candidacy(self, bid: Bid) -> Candidacy:
+            self.given.append(Slow(bid, self.answers))
+            return self.given[-1]
+
+    began = now()
+    with pytest.raises(NotElected, match="somebody leads"):
+        LeaderElector(SlowBackend([wait_in_vain])).campaign("e", "a", wait=0.3)
+    assert now() - began < 4
+    Slow.let_go.set()
+
+
+def test_an_interrupted_wait_withdraws() -> None:
+    """KeyboardInterrupt in the thread that waits, which a signal handler may raise."""
+    backend = ScriptedBackend([wait_in_vain])
+
+    class Interrupt(Exception):
+        pass
+
+    def handler(*_: object) -> None:
+        raise Interrupt
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(Interrupt):
+            LeaderElector(backend).campaign("e", "a")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert backend.given[0].log == ["release", "close"]
+
+
+def test_a_grant_that_comes_with_the_interrupt_is_given_back() -> None:
+    class Interrupt(Exception):
+        pass
+
+    def handler(*_: object) -> None:
+        raise Interrupt
+
+    def win_when_cancelled(candidacy: Scripted, deadline: float | None) -> Grant | None:
+        candidacy.cancelled.wait(10)
+        return win(candidacy, deadline)
+
+    backend = ScriptedBackend([win_when_cancelled])
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(Interrupt):
+            LeaderElector(backend).campaign("e", "a")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert backend.given[0].log == ["release", "close"]
+
+
+def test_a_grant_that_comes_after_a_second_interrupt_is_given_back() -> None:
+    """Whoever is in a hurry presses Ctrl-C again while the first one is being served."""
+
+    class Interrupt(Exception):
+        pass
+
+    def handler(*_: object) -> None:
+        raise Interrupt
+
+    backend = StuckBackend([win])
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2)
+        with pytest.raises(Interrupt):
+            LeaderElector(backend).campaign("e", "a")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    backend.stuck.let_go.set()
+    assert backend.stuck.closed.wait(5), "nobody gives back what came late"
+    assert backend.stuck.log == ["release", "close"]
+
+
+# Margin -------------------------------------------------------------------------------------------
+
+
+def test_the_margin_is_kept_with_the_granted_ttl_too() -> None:
+    backend = ScriptedBackend([granting(12.0)])
+    with LeaderElector(backend).campaign("e", "a", ttl=6.0, margin=0.5) as leadership:
+        assert leadership.timing.margin == 0.5
+    assert LeaderElector(backend).timing().margin == 0.1
+
+
+def test_a_margin_that_does_not_fit_is_refused_before_anything_is_asked() -> None:
+    backend = ScriptedBackend([win])
+    with pytest.raises(
+        UnsafeTiming, match=r"ttl 6 s with grace 2 s is unsafe.* - 3\.9\)"
+    ) as caught:
+        LeaderElector(backend).campaign("e", "a", ttl=6.0, margin=3.9)
+    assert "--margin" in (caught.value.hint or "")
+    assert backend.given == []

@@ -1,10 +1,12 @@
-"""What the etcd backend does before it has a server: keys, errors, URLs, the import of etcd3."""
+"""What the etcd backend does before it has a server: keys, errors, URLs, etcd's API."""
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from electctl import errors
-from electctl.backend import Bid
-from electctl.elector import connect
+from electctl.contract.backend import Bid
+from electctl.core.elector import connect
+from electctl.lab.certificates import make_certificates
 from electctl.lab.ports import HeldPort
-from electctl_etcd import checkpoint, keys
-from electctl_etcd.rpc import describe, grpc
+from electctl_etcd import checkpoint, keys, protocol
+from electctl_etcd.rpc import describe, grpc, pb
 
 ROUNDABOUT = st.text(min_size=1, max_size=20).filter(lambda text: "\0" not in text)
 
@@ -87,7 +90,7 @@ def test_our_own_keys_are_apart_and_outside_every_election(
 def test_an_election_among_our_own_keys_is_refused(name: str) -> None:
     with (
         connect("etcd://127.0.0.1:1") as elector,
-        pytest.raises(errors.UsageError, match="own keys"),
+        pytest.raises(errors.UsageError, match="begins with electctl"),
     ):
         elector.campaign(name, "a", wait=0)
 
@@ -183,7 +186,7 @@ def test_what_etcd_says_has_a_meaning(
         ("etcd://127.0.0.1:1/path", errors.UsageError, "has no path"),
         ("etcd://127.0.0.1:1?ca=/x", errors.UsageError, "is for TLS"),
         ("etcds://127.0.0.1:1?cert=/x", errors.UsageError, "both"),
-        ("etcds://127.0.0.1:1?ca=/nowhere/ca.crt", errors.ConfigError, "cannot be read"),
+        ("etcds://127.0.0.1:1?ca=/nowhere/ca.crt", errors.ConfigError, "cannot be used"),
         ("etcd://127.0.0.1:1?cert_file=/x", errors.UsageError, "no option"),
     ],
 )
@@ -218,44 +221,103 @@ def test_a_closed_backend_is_unreachable() -> None:
         elector.holder("nightly")
 
 
-# The import of etcd3 -----------------------------------------------------------------------------
+# etcd's API --------------------------------------------------------------------------------------
+
+
+def of_etcd3(name: str) -> bytes:
+    """The descriptors that etcd3's generated code holds, which is not run for it."""
+    package = find_spec("etcd3")
+    assert package is not None
+    assert package.origin is not None
+    generated = Path(package.origin).parent / "etcdrpc" / f"{name}_pb2.py"
+    for node in ast.walk(ast.parse(generated.read_text())):
+        for keyword in node.keywords if isinstance(node, ast.Call) else []:
+            if keyword.arg == "serialized_pb":
+                assert isinstance(keyword.value, ast.Call)
+                return bytes(ast.literal_eval(keyword.value.args[0]), "latin1")
+    raise LookupError(f"{generated} holds no descriptors")
+
+
+@pytest.mark.parametrize("name", protocol.FILES)
+def test_the_descriptors_are_those_of_etcd3(name: str) -> None:
+    if os.environ.get("ELECTCTL_UPDATE_SNAPSHOTS"):
+        place = Path(protocol.__file__).parent / "api" / f"{name}.binpb"
+        place.write_bytes(of_etcd3(name))
+    assert protocol.descriptors(name) == of_etcd3(name)
+
+
+def test_a_message_or_call_that_is_not_there_is_named() -> None:
+    with pytest.raises(AttributeError, match="no message Nonsense"):
+        _ = pb.Nonsense
+    with grpc.insecure_channel("127.0.0.1:1") as channel:
+        calls = pb.calls(channel, "KV")
+        with pytest.raises(AttributeError, match="no call Nonsense"):
+            _ = calls.Nonsense
 
 
 def test_it_imports_without_warnings_and_leaves_the_environment_alone() -> None:
     done = run(
-        "import os; before = dict(os.environ)\n"
+        "import os, sys; before = dict(os.environ)\n"
         "import electctl; electctl.connect('etcd://127.0.0.1:1').close()\n"
         "assert before == dict(os.environ), set(before) ^ set(os.environ)\n"
+        "assert 'etcd3' not in sys.modules\n"
     )
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_it_imports_where_the_user_has_chosen_another_implementation() -> None:
-    done = run(
-        "import os, electctl; electctl.connect('etcd://127.0.0.1:1').close()\n"
-        "assert os.environ['PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION'] == 'upb'\n",
-        PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION="upb",
-    )
+#: Both sides of a transaction, as etcd would get and send it.
+USE = (
+    "import electctl; electctl.connect('etcd://127.0.0.1:1').close()\n"
+    "from electctl_etcd import requests; from electctl_etcd.rpc import pb\n"
+    "sent = requests.txn([requests.created_at(b'k', 7)], [requests.put(b'k', b'v', 9)])\n"
+    "assert pb.TxnRequest.FromString(sent.SerializeToString()) == sent\n"
+)
+#: Every implementation of protobuf that is there reads etcd3's own code only if it is "python".
+PYTHON = {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
+ETCD3 = (
+    "import warnings; warnings.simplefilter('ignore')\n"
+    "import etcd3.etcdrpc; etcd3.etcdrpc.RangeRequest(key=b'k').SerializeToString()\n"
+)
+#: Stubs of another version of etcd's API, where everybody's stubs are: in the default pool.
+OTHERS = (
+    "from google.protobuf import descriptor_pb2, descriptor_pool, message_factory\n"
+    "file = descriptor_pb2.FileDescriptorProto(name='rpc.proto', package='etcdserverpb')\n"
+    "file.message_type.add(name='TxnRequest').field.add(\n"
+    "    name='other', number=1, type=descriptor_pb2.FieldDescriptorProto.TYPE_STRING, label=1)\n"
+    "pool = descriptor_pool.Default(); pool.Add(file)\n"
+    "name = pool.FindMessageTypeByName('etcdserverpb.TxnRequest')\n"
+    "message_factory.GetMessageClass(name)(other='x').SerializeToString()\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "environment"),
+    [
+        pytest.param("import google.protobuf.message\n" + USE, {}, id="protobuf was there"),
+        pytest.param("import grpc\n" + USE, {}, id="grpc was there"),
+        pytest.param(USE, PYTHON, id="pure Python"),
+        pytest.param(OTHERS + USE, {}, id="after other stubs"),
+        pytest.param(USE + OTHERS, {}, id="before other stubs"),
+        pytest.param(ETCD3 + USE, PYTHON, id="after etcd3"),
+        pytest.param(USE + ETCD3, PYTHON, id="before etcd3"),
+    ],
+)
+def test_it_goes_with_whatever_else_uses_protobuf(code: str, environment: dict[str, str]) -> None:
+    done = run(code, **environment)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_program_that_uses_protobuf_already_is_told_what_to_do() -> None:
-    code = (
-        "import google.protobuf.message, electctl\n"
-        "from google.protobuf.internal import api_implementation\n"
-        "assert api_implementation.Type() != 'python'\n"
-        "try: electctl.connect('etcd://127.0.0.1:1')\n"
-        "except electctl.errors.ConfigError as error: print(error.message, error.hint)\n"
-    )
-    done = run(code)
-    assert done.returncode == 0, done.stderr
-    assert "had loaded before" in done.stdout
-    assert "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python" in done.stdout
+def test_a_programs_own_messages_stay_fast() -> None:
+    """protobuf chooses its implementation once for the process."""
+    code = "from google.protobuf.internal import api_implementation as chosen; print(chosen.Type())"
+    alone, beside = run(code), run(USE + code)
+    assert beside.stdout == alone.stdout
+    assert beside.stderr == ""
 
 
 def test_a_broken_connection_prints_nothing_by_itself(tmp_path: Path) -> None:
     """gRPC's core writes its own lines to stderr unless told not to."""
-    (tmp_path / "ca.crt").write_text("no certificate")
+    make_certificates(tmp_path)
     done = run(
         "import electctl\n"
         f"with electctl.connect('etcds://127.0.0.1:1?ca={tmp_path}/ca.crt') as elector:\n"

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from electctl.backend import Backend, Bid, Candidacy, Grant, View, Watch
-from electctl.clock import now
-from electctl.elector import connect
+from electctl.base.clock import now
+from electctl.contract.backend import Backend, Bid, Candidacy, Grant, View, Watch
+from electctl.core.elector import connect
 from electctl.errors import DuplicateId, ElectctlError, LeadershipLost, Unreachable, UsageError
 from electctl.lab.proxy import Proxy
 from electctl.testing.stage import eventually

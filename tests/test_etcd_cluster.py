@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from electctl.backend import Bid, View
-from electctl.clock import now
-from electctl.elector import LeaderElector, connect
+from electctl.base.clock import now
+from electctl.contract.backend import Bid, View
+from electctl.core.elector import LeaderElector, connect
 from electctl.errors import OutcomeUnknown, Refused, Unreachable
 from electctl.lab.server import Server
 from electctl.testing.stage import Contender, Stage, eventually, let_pass
@@ -197,13 +198,13 @@ def let_tokens_expire(cluster: EtcdCluster) -> None:
     user, _, password = LOGIN.partition(":")
     channel = grpc.insecure_channel(f"127.0.0.1:{cluster.servers[0].port}")
     login = pb.AuthenticateRequest(name=user, password=password)
-    token = pb.AuthStub(channel).Authenticate(login, timeout=10).token
+    token = pb.calls(channel, "Auth").Authenticate(login, timeout=10).token
 
     def refused() -> bool:
         let_pass(2.5)
         query = pb.RangeRequest(key=b"allowed/")
         try:
-            pb.KVStub(channel).Range(query, timeout=10, metadata=(("token", token),))
+            pb.calls(channel, "KV").Range(query, timeout=10, metadata=(("token", token),))
         except grpc.RpcError as error:
             return is_stale_token(error)
         return False
@@ -269,6 +270,9 @@ def test_another_election_is_refused_and_the_hint_names_the_keys(guarded: EtcdHa
         with pytest.raises(Refused) as caught:
             elector.campaign("forbidden", "a", wait=5)
         assert "electctl.io/" in (caught.value.hint or "")
+        assert re.search("the user '[a-z]+' needs readwrite on forbidden/", caught.value.message)
+        with pytest.raises(Refused, match=r"needs read on forbidden/\)"):
+            elector.holder("forbidden")
         watch = elector.backend.watch("forbidden")
         with pytest.raises(Refused):
             watch.next(5)

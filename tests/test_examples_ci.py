@@ -37,7 +37,7 @@ def test_the_elections_of_the_example_are_strong_enough(
     ("change", "code", "reason"),
     [
         (("etcds://", "redis://"), 1, "token_sound is no"),
-        (("stakes: low", "stakes: high\n      resource: checks"), 1, "family is ttl-lock"),
+        (("stakes: low", "stakes: high\n      resource: checks"), 1, "exclusion is lease"),
         (("stakes: low", ""), 2, "missing: stakes"),
         (("stakes: low", "stake: low"), 78, "did you mean stakes?"),
     ],

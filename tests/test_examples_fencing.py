@@ -49,10 +49,14 @@ class Stale:
             send(pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        _, guardian, *command = self._paused
-        assert Path(f"/proc/{guardian}/comm").read_text() == "leadguard\n"
+        command = [pid for pid in self._paused[1:] if not self._is_helper(pid)]
+        assert len(command) == len(self._paused) - 3
         for pid in command:
             send(pid, signal.SIGCONT)
+
+    @staticmethod
+    def _is_helper(pid: int) -> bool:
+        return Path(f"/proc/{pid}/comm").read_text() in ("leadguard\n", "leadrelease\n")
 
     def ends_as_lost(self) -> None:
         """Let the others go on too; the campaign finds out that it has lost."""

@@ -9,8 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from electctl.campaign.term import ANSWER_LIMIT, STUCK_LIMIT
-from electctl.duration import parse_duration
+from electctl.base.duration import parse_duration
+from electctl.campaign.stopping import STUCK_LIMIT
+from electctl.campaign.term import ANSWER_LIMIT
 from electctl.errors import CannotRun, CommandNotFound, ConfigError, Refused, UsageError
 from electctl.lab.server import find_program
 from tests.examples import EXAMPLES, Example, lines
@@ -113,7 +114,7 @@ class TestSystemd:
         assert found is not None
         stop = parse_duration(unit["TimeoutStopSec"][0])
         assert stop >= parse_duration(found[1]) + STUCK_LIMIT + ANSWER_LIMIT
-        assert unit["KillMode"] == ["mixed"]
+        assert unit["KillMode"] == ["process"], "the guardian lives on if electctl is killed"
         assert unit["SuccessExitStatus"] == [str(128 + signal.SIGTERM)]
         hopeless = {int(code) for code in unit["RestartPreventExitStatus"][0].split()}
         errors = (UsageError, Refused, ConfigError, CannotRun, CommandNotFound)
@@ -139,7 +140,7 @@ class TestSystemd:
             first = example.start(*service, env=env)
             example.says(first, "worker: begins")
             second = example.start(*service, env=env)
-            first.terminate()  # to electctl alone, as KillMode=mixed says
+            first.terminate()  # to electctl alone, as KillMode=process says
             assert "worker: told to stop" in example.ends(first, 0)
             example.says(second, "worker: begins")
             second.terminate()

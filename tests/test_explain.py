@@ -77,7 +77,7 @@ def test_only_commands_that_there_are(run: str, capsys: pytest.CaptureFixture[st
     program, *args = shlex.split(run)
     assert program == "electctl"
     assert args[0] in COMMANDS
-    words = args[: 2 if args[0] in ("lab", "checkpoint") else 1]
+    words = args[: 2 if args[0] in ("lab", "checkpoint", "drill") else 1]
     # --help is looked at after every option has been found to exist and to have its value.
     assert invoke([*words, "--help", *args[len(words) :]]) == 0
 

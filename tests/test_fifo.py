@@ -13,6 +13,8 @@ from electctl import connect
 from electctl.lab.cluster import Cluster
 from electctl.testing.stage import Contender, eventually
 
+pytestmark = pytest.mark.quiet
+
 TTL = 10.0
 QUEUE = 20
 #: Operations of a hand-over that may come from the background's own beat, as it was not measured.

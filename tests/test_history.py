@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from electctl import history
 from electctl.errors import UsageError
-from electctl.events import Event
+from electctl.record import history
+from electctl.record.events import Event
 
 
 @given(

@@ -23,6 +23,8 @@ from electctl.lab.server import process
 from electctl.lab.state import LabDir
 from tests.processes import DEADLINE, Electctl, wait_for
 
+pytestmark = pytest.mark.server
+
 SCHEMAS = files("electctl") / "schemas"
 
 

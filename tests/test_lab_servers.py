@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from electctl import registry
-from electctl.backend import Plugin
+from electctl.contract.backend import Plugin
+from electctl.core import registry
 from electctl.errors import MissingDependency, Unreachable, Unsupported, UsageError
 from electctl.lab import ready
 from electctl.lab.cluster import Cluster, make_cluster

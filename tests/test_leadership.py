@@ -6,15 +6,19 @@ test says.
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 from electctl_file.backend import FileBackend
 
-from electctl import lease
-from electctl.backend import Bid, Candidacy, Grant, Renewal
-from electctl.clock import now
+from electctl.base.clock import now
+from electctl.contract.backend import Bid, Candidacy, Grant, Renewal
+from electctl.contract.url import BackendURL
+from electctl.core import lease
+from electctl.core.leadership import Leadership
+from electctl.core.lease import Ended, Extended, RenewalFailed, SendRenewal, StepDown, Timing
 from electctl.errors import (
     ElectctlError,
     LeadershipLost,
@@ -22,9 +26,6 @@ from electctl.errors import (
     Refused,
     Unreachable,
 )
-from electctl.leadership import Leadership
-from electctl.lease import Ended, Extended, RenewalFailed, SendRenewal, StepDown, Timing
-from electctl.url import BackendURL
 
 TTL = 0.9
 SOON = 5.0
@@ -73,6 +74,7 @@ class Play:
         self.candidacy = Scripted()
         self.told: list[lease.Instruction] = []
         self.told_at: list[float] = []
+        self.on_extended: Callable[[], None] = lambda: None
         self._leaderships: list[Leadership] = []
 
     def lead(self, *, age: float = 0.0) -> Leadership:
@@ -91,6 +93,8 @@ class Play:
     def _listen(self, instruction: lease.Instruction) -> None:
         self.told.append(instruction)
         self.told_at.append(now())
+        if isinstance(instruction, Extended):
+            self.on_extended()
 
     def when(self, kind: type[lease.Instruction]) -> float:
         """When the first of that kind was told."""
@@ -218,7 +222,8 @@ def test_release_is_sent_once_and_before_the_connection_is_closed(play: Play) ->
     leadership.release()
     assert [entry for entry in play.candidacy.log if entry != "renew"] == ["release", "close"]
     assert play.told[-1] == Ended("released")
-    assert not leadership.lost.is_set(), "it was given back, not lost"
+    assert leadership.lost.is_set(), "whoever loops on it acts on"
+    assert leadership.remaining() == 0
     with pytest.raises(LeadershipLost, match="was released"):
         leadership.check()
 
@@ -232,6 +237,76 @@ def test_a_release_that_cannot_be_delivered_is_kept_and_raises_nothing(play: Pla
     leadership.release()
     assert isinstance(leadership.release_error, Unreachable)
     assert play.candidacy.log[-1] == "close"
+
+
+def test_a_release_that_does_not_end_holds_up_nobody(play: Play) -> None:
+    """A resolver that is silent, for one: the grant then runs out by itself."""
+    let_go = threading.Event()
+    play.candidacy.on_release = lambda: (let_go.wait(30), None)[1]
+    leadership = play.lead()
+    began = now()
+    leadership.release()
+    assert now() - began < 4
+    assert isinstance(leadership.release_error, OutcomeUnknown)
+    assert leadership.remaining() == 0
+    let_go.set()
+
+
+def test_an_interrupted_release_gives_back_all_the_same(play: Play) -> None:
+    """Ctrl-C while a ``with`` block is left: nobody releases again, and it must not be renewed."""
+
+    class Interrupt(Exception):
+        pass
+
+    def handler(*_: object) -> None:
+        raise Interrupt
+
+    busy, go_on, given_back = threading.Event(), threading.Event(), threading.Event()
+
+    def hold_up() -> None:
+        busy.set()
+        go_on.wait(SOON)
+
+    def keep_busy() -> Renewal:
+        # It tells of its renewal with the machine locked; the release waits for that.
+        play.on_extended = hold_up
+        return Renewal(now(), TTL)
+
+    play.candidacy.on_renew = keep_busy
+    play.candidacy.on_release = given_back.set
+    leadership = play.lead()
+    assert busy.wait(SOON)
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(Interrupt):
+            leadership.release()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        play.on_extended = lambda: None
+        go_on.set()
+    assert given_back.wait(SOON), "it is renewed for ever"
+    assert leadership.remaining() == 0
+    leadership.release()
+    assert play.candidacy.log.count("release") == 1
+
+
+def test_all_its_threads_are_there_from_the_start(play: Play) -> None:
+    """A limit on processes that is reached later costs neither a renewal nor the release."""
+    before = set(threading.enumerate())
+    leadership = play.lead()
+    ours = {thread.name for thread in set(threading.enumerate()) - before}
+    assert ours == {"electctl-calls", "electctl-lease", "electctl-renew"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more_threads)
+        assert play.candidacy.renewed.wait(SOON)
+        leadership.release()
+    assert leadership.release_error is None
+    assert play.candidacy.log[-2:] == ["release", "close"]
+
+
+def no_more_threads(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 # Checkpoints -------------------------------------------------------------------------------------

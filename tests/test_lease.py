@@ -27,8 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from electctl.errors import UnsafeTiming
-from electctl.lease import (
+from electctl.core.lease import (
     DRIFT_FIXED,
     DRIFT_RATE,
     MARGIN,
@@ -47,6 +46,7 @@ from electctl.lease import (
     Tick,
     Timing,
 )
+from electctl.errors import UnsafeTiming
 
 EPS = 1e-6  # rounding of doubles near 1e5 s, the size of an uptime
 
@@ -238,7 +238,9 @@ class World(RuleBasedStateMachine):
     @rule(data=st.data())
     def client_gives_up(self, data: st.DataObject) -> None:
         """The request may still act, and its reply may still come."""
-        self.feed(RenewalUnknown(data.draw(st.sampled_from(sorted(self.sent)))))
+        seq = data.draw(st.sampled_from(sorted(self.sent)))
+        patience = data.draw(st.sampled_from([0.0, 1.0]) | st.floats(0, 100))
+        self.feed(RenewalUnknown(seq, retry_after=patience))
 
     @rule()
     def round_trip(self) -> None:
@@ -410,14 +412,14 @@ class SleepsTooLong(Lease):
 @pytest.mark.parametrize(
     "mutant",
     [
-        ValidFromReceipt,
+        pytest.param(ValidFromReceipt, marks=pytest.mark.slow),
         DriftDropped,
         HalfTheDrift,
         LateExtends,
         BackFromTheBrink,
         UnknownExtends,
         OlderReplyExtends,
-        RefusalIgnored,
+        pytest.param(RefusalIgnored, marks=pytest.mark.slow),
         LastsBeyondItsEnd,
         EndsTwice,
         SleepsTooLong,

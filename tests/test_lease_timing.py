@@ -7,14 +7,13 @@ make of it (tests/test_leadership.py).
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from electctl.errors import UnsafeTiming
-from electctl.lease import (
+from electctl.core.lease import (
     MARGIN,
     Ended,
     Event,
@@ -29,10 +28,13 @@ from electctl.lease import (
     SendRenewal,
     StepDown,
     StopRequested,
+    Superseded,
     Tick,
     Timing,
     drift_allowance,
 )
+from electctl.errors import UnsafeTiming
+from electctl_redis.traits import TRAITS
 
 # One missed renewal ------------------------------------------------------------------------------
 
@@ -48,7 +50,7 @@ class Miss:
 def run_terms(
     timing: Timing, round_trips: list[float], miss: Miss | None, lease_class: type[Lease] = Lease
 ) -> list[Instruction]:
-    """Run a leadership event by event, as :class:`electctl.leadership.Leadership` does."""
+    """Run a leadership event by event, as :class:`electctl.core.leadership.Leadership` does."""
     since = 1000.0
     lease = lease_class(timing, since=since, ttl=timing.ttl)
     confirmed = since  # the send time that the next confirmation is worth, with a lag of 1
@@ -178,6 +180,44 @@ def test_the_default_plan_is_the_one_that_the_documentation_gives() -> None:
     assert lease.valid_until == pytest.approx(110 - 0.1 - 0.05)
     assert lease.kill_at == pytest.approx(lease.valid_until - 0.1)
     assert lease.terminate_at == pytest.approx(lease.kill_at - 10 / 3)
+
+
+@given(st.floats(1, 100), st.floats(0, 0.99), st.booleans())
+def test_a_store_that_says_by_itself_that_the_grant_is_gone_ends_it_at_once(
+    ttl: float, part: float, asked: bool
+) -> None:
+    lease = Lease(Timing.plan(ttl), since=5.0, ttl=ttl)
+    lease.start(5.0)
+    at = 5 + part * (lease.valid_until - 5)
+    if asked:
+        lease.handle(Tick(), at)
+    out = lease.handle(Superseded("deleted"), at)
+    assert out[-1] == Ended("deleted")
+    assert lease.remaining(at) == 0
+    assert lease.wake_at() is None
+    assert not any(isinstance(each, SendRenewal) for each in out)
+    for late in (Superseded("expired"), Renewed(1, at, ttl), Released()):
+        assert lease.handle(late, at) == []
+    assert lease.reason in ("deleted", "expired")  # the latter where it was stepping down
+
+
+@given(st.floats(1, 1e4), st.floats(0.7, 1))
+def test_a_scheme_that_takes_drift_off_itself_does_not_pay_twice(ttl: float, part: float) -> None:
+    ours = Timing.of(replace(TRAITS, ttl_step=0), ttl)
+    own = Timing.of(replace(TRAITS, ttl_step=0, drift="scheme"), ttl)
+    assert (ours.drift, own.drift) == (drift_allowance(ttl), 0)
+    assert own.room == ours.room > 0
+    left = ttl - drift_allowance(ttl)
+    by_core, by_scheme = Lease(ours, since=5, ttl=ttl), Lease(own, since=5, ttl=left)
+    assert by_scheme.valid_until == pytest.approx(by_core.valid_until)
+    for lease in (by_core, by_scheme):
+        lease.start(5.0)
+        lease.handle(Tick(), 5 + ours.renew_interval)
+    renewed = ttl * part
+    by_core.handle(Renewed(1, 6, renewed), 6)
+    by_scheme.handle(Renewed(1, 6, renewed - drift_allowance(renewed)), 6)
+    assert by_scheme.valid_until == pytest.approx(by_core.valid_until)
+    assert own.granted(ttl / 2, 0).drift == 0, "a grant that differs is taken as it is, too"
 
 
 def test_a_request_time_out_of_a_longer_ttl_must_fit_the_grant() -> None:
@@ -356,3 +396,26 @@ def test_the_missed_renewal_finds_a_planted_bug(mutant: type[Lease]) -> None:
         for miss in itertools.starmap(Miss, itertools.product(range(1, 6), [False, True]))
     ]
     assert any(found)
+
+
+@pytest.mark.parametrize("margin", [0.05, 0.1, 0.5, 1.5])
+def test_the_margin_is_what_sigkill_comes_before_the_end(margin: float) -> None:
+    timing = Timing.plan(10.0, 2.0, margin=margin)
+    found = Lease(timing, since=100.0, ttl=10.0)
+    assert found.valid_until - found.kill_at == pytest.approx(margin)
+    assert found.kill_at - found.terminate_at == pytest.approx(2.0)
+    assert timing.renew_interval == pytest.approx((10.0 - 2.0 - margin) / 3)
+
+
+@pytest.mark.parametrize("margin", [0.0, -0.1, float("inf"), float("nan")])
+def test_a_margin_is_a_positive_time(margin: float) -> None:
+    with pytest.raises(UnsafeTiming, match="margin"):
+        Timing.plan(10.0, margin=margin)
+
+
+def test_the_largest_margin_leaves_room_for_a_second_renewal() -> None:
+    """By the same inequality as the grace: what is left must exceed the drift allowance."""
+    largest = 10.0 - 2.0 - 3 * 0.15  # a third of (ttl - grace - margin) is the room
+    Timing.plan(10.0, 2.0, margin=largest - 0.01)
+    with pytest.raises(UnsafeTiming, match=r"ttl - grace - 7\.5"):
+        Timing.plan(10.0, 2.0, margin=largest + 0.001)

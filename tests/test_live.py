@@ -11,12 +11,12 @@ from contextlib import suppress
 import pytest
 from rich.console import Console
 
-from electctl.backend import Holder, View
+from electctl.base.clock import now
 from electctl.cli.live import LiveTable
-from electctl.clock import now
-from electctl.observe import Change
-from electctl.url import BackendURL
-from electctl.watch import Sighting, Target
+from electctl.contract.backend import Holder, View
+from electctl.contract.url import BackendURL
+from electctl.core.observe import Change
+from electctl.record.watch import Sighting, Target
 from tests.processes import Electctl, wait_for
 
 NOWHERE = "redis://127.0.0.1:1/0"

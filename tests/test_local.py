@@ -20,12 +20,14 @@ from typing import Any
 
 import pytest
 
-from electctl.elector import connect
-from electctl.raft.local import LocalServer
-from electctl.raft.wire import Welcome, frame
-from electctl.unix_socket import short_path
+from electctl.base.unix_socket import short_path
+from electctl.core.elector import connect
+from electctl.raft.io.local import LocalServer
+from electctl.raft.pure.wire import Welcome, frame
 from tests.campaigns import Campaign
 from tests.processes import DEADLINE, Electctl, processes_with, wait_for
+
+pytestmark = pytest.mark.server
 
 STARTED = "started the embedded server for local: (elections on this machine, for this user"
 
@@ -253,7 +255,7 @@ def test_a_server_of_another_version_is_named_and_left_alone(terminal: Terminal)
         _, said = asked.communicate()
     terminal.server.address.unlink()
     assert asked.returncode == 78
-    assert "was started by another version of electctl: version 2 of the protocol" in said
+    assert "was started by another version of electctl: version 3 of the protocol" in said
     assert "hint: electctl raft stop" in said
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from electctl import registry
+from electctl.core import registry
 
 ROOT = Path(__file__).parent.parent
 
@@ -51,7 +51,7 @@ def test_installed_entry_points_are_those_of_the_project(project: dict[str, Any]
 
 def test_the_command_line_and_the_plugins_import_no_client_library() -> None:
     code = (
-        "import sys, electctl.cli.app, electctl.registry as r\n"
+        "import sys, electctl.cli.app, electctl.core.registry as r\n"
         "r.plugins()\n"
         "bad = {'redis', 'kazoo', 'etcd3', 'grpc'} & set(sys.modules)\n"
         "sys.exit(f'imported: {bad}' if bad else 0)\n"
@@ -79,5 +79,12 @@ def test_the_wheel_holds_core_backends_and_schemas_and_nothing_else(tmp_path: Pa
     tops = {name.split("/")[0] for name in names if not name.startswith("electctl-")}
     assert tops == {"electctl", *backend_folders()}
     assert "electctl/py.typed" in names
-    data = [path for path in (ROOT / "electctl").rglob("*") if path.suffix in (".json", ".yaml")]
-    assert {str(path.relative_to(ROOT)) for path in data} <= set(names)
+    data = {
+        path.relative_to(source)
+        for source in (ROOT, ROOT / "backends")
+        for path in source.glob("electctl*/**/*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    kinds = {".json", ".yaml", ".j2", ".css", ".js", ".binpb"}
+    assert kinds <= {path.suffix for path in data}
+    assert set(map(str, data)) <= set(names)

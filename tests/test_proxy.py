@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import select
 import socket
 import threading
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from electctl.clock import now
+from electctl.base.clock import now
 from electctl.lab.cluster import Cluster
 from electctl.lab.ports import HeldPort
 from electctl.lab.proxy import CHUNK, LIMIT, Proxy
@@ -396,6 +397,23 @@ def test_closing_ends_its_thread_and_frees_the_port(peer: Peer) -> None:
     proxy.close()
     assert threading.active_count() == before
     HeldPort(port).release()
+
+
+def test_closing_ends_while_delayed_bytes_come_and_go(peer: Peer) -> None:
+    """A cancellation that comes with an event is not lost: a lost one would hang here."""
+    rng = random.Random(8)
+    for _ in range(200):
+        with Proxy(peer.address) as proxy:
+            proxy.delay(0.001, jitter=0.003)
+            clients = [peer.keep(socket.create_connection(proxy.address)) for _ in range(8)]
+            for _ in range(5):
+                for client in clients:
+                    client.sendall(b"0123456789")
+                threading.Event().wait(0.001 * rng.random())
+            closing = threading.Thread(target=proxy.close, daemon=True)
+            closing.start()
+            closing.join(DEADLINE)
+            assert not closing.is_alive()
 
 
 def test_it_can_be_told_its_port(peer: Peer) -> None:

@@ -13,14 +13,23 @@ from dataclasses import replace
 
 import pytest
 
-from electctl.backend import Bid
-from electctl.clock import now
-from electctl.elector import LeaderElector, connect
-from electctl.errors import ConfigError, DuplicateId, Refused, Unreachable, UsageError
+from electctl.base.clock import now
+from electctl.contract.backend import Bid
+from electctl.contract.url import BackendURL
+from electctl.core.elector import LeaderElector, connect
+from electctl.core.leadership import Leadership
+from electctl.core.receipt import Receipt
+from electctl.errors import (
+    ConfigError,
+    DuplicateId,
+    LeadershipLost,
+    Refused,
+    Unreachable,
+    UsageError,
+)
 from electctl.lab.proxy import Direction, Proxy
-from electctl.leadership import Leadership
 from electctl.testing.stage import Contender, Observer, eventually, let_pass
-from electctl.url import BackendURL
+from electctl_raft.claim import Claim
 from electctl_raft.lab import RaftCluster
 
 #: Seconds within which a busy machine must do what takes it milliseconds.
@@ -306,9 +315,10 @@ def test_rafts_asks_both_ends_for_a_certificate(
         assert "certificate" in f"{caught.value.message} {caught.value.hint}"
         with (
             connect(replace(url, options={**url.options, "ca": theirs["ca"]})) as elector,
-            pytest.raises(Unreachable, match="certificate"),
+            pytest.raises(Unreachable, match="certificate") as unknown,
         ):
             elector.holder(election)
+        assert f"?ca={theirs['ca']} alone" in (unknown.value.hint or "")
 
 
 # Silence -----------------------------------------------------------------------------------------
@@ -336,3 +346,20 @@ def test_a_leader_of_the_cluster_that_is_stopped_delays_a_hand_over_by_an_electi
         finally:
             stopped.resume()
         successor.release()
+
+
+# Receipts ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("other", [{"election": "f"}, {"candidate": "b"}, {"token": 1}])
+def test_a_receipt_of_another_cluster_hits_nobody(
+    elector: LeaderElector, election: str, other: dict[str, object]
+) -> None:
+    """There a stranger has the session of that number, but not all the rest that it names."""
+    with elector.campaign(election, "a", ttl=5.0) as leadership:
+        claim = Claim.unpack(leadership.candidacy.receipt() or "")
+        elector.give_back(Receipt(5.0, replace(claim, **other).pack()).pack())  # type: ignore[arg-type]
+        assert leadership.candidacy.renew().ttl > 0
+        elector.give_back(leadership.receipt or "")
+        with pytest.raises(LeadershipLost):
+            leadership.candidacy.renew()

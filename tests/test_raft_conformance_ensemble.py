@@ -6,30 +6,29 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.stores import SeparableRaft
-from electctl.backend import Bid, Candidacy, Renewal
-from electctl.clock import now
+from electctl.base.clock import now
+from electctl.contract.backend import Bid, Candidacy, Renewal
 from electctl.errors import Unreachable
+from electctl.lab.cluster import make_cluster
 from electctl.testing import EnsembleConformance, EnsembleHarness
 from electctl_raft.backend import RaftBackend
 from electctl_raft.candidacy import RaftCandidacy
-from tests.ensemble import SeparableHarness, must_make_two_leaders
+from tests.ensemble import must_make_two_leaders
 from tests.raft_stage import RaftHarness
 
 pytestmark = pytest.mark.slow
 
 
-class RaftEnsembleHarness(SeparableHarness, RaftHarness):
+class RaftEnsembleHarness(EnsembleHarness, RaftHarness):
     """Three nodes, of which any can be separated from the others."""
 
     #: What is asked of the built-in Raft: a leadership of 5 s outlives any one node.
     patient_ttl = 5.0
-    followers_serve = False
 
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnsembleHarness]:
-    with SeparableRaft(tmp_path_factory.mktemp("ensemble"), 3) as cluster:
+    with make_cluster("raft", tmp_path_factory.mktemp("ensemble"), 3, breakable=True) as cluster:
         yield RaftEnsembleHarness(cluster)
 
 

@@ -17,15 +17,16 @@ from pathlib import Path
 
 import pytest
 
-from electctl.clock import now
-from electctl.elector import connect
+from electctl.base.clock import now
+from electctl.core.elector import connect
 from electctl.errors import Unreachable
 from electctl.lab.ports import HeldPort
 from electctl.lab.server import Server
-from electctl.raft.commands import Done, Enter, Entered, Open, Opened, Save
-from electctl.raft.guests import MAX_CLIENTS, MAX_STRANGERS
-from electctl.raft.messages import Heartbeat, Vote, VoteReply
-from electctl.raft.requests import (
+from electctl.raft.io.guests import MAX_CLIENTS, MAX_STRANGERS
+from electctl.raft.io.status import Address, ask_status
+from electctl.raft.pure.commands import Done, Enter, Entered, Open, Opened, Save
+from electctl.raft.pure.messages import Heartbeat, Vote, VoteReply
+from electctl.raft.pure.requests import (
     Answer,
     CheckpointSeen,
     ElectionSeen,
@@ -34,8 +35,7 @@ from electctl.raft.requests import (
     Request,
     Submit,
 )
-from electctl.raft.status import Address, ask_status
-from electctl.raft.wire import (
+from electctl.raft.pure.wire import (
     CLIENT_LIMIT,
     HELLO_LIMIT,
     REPLY_TO_HELLO,
@@ -44,6 +44,7 @@ from electctl.raft.wire import (
     Farewell,
     NodeStatus,
     PeerHello,
+    Welcome,
     frame,
 )
 from electctl_raft.lab import RaftCluster
@@ -88,7 +89,7 @@ def test_a_client_leads_and_saves(node: Server, election: str) -> None:
 
 
 BAD_GREETINGS = {
-    "another version": (b"\0\0\0\7\2abcdef", "version 2 of the protocol; this is version 1"),
+    "another version": (b"\0\0\0\7\x09bcdefg", "version 9 of the protocol; this is version 2"),
     "too long": ((HELLO_LIMIT + 1).to_bytes(4, "big") + b"\1", "65537 bytes where 1 to 65536"),
     "empty": (bytes(5), "a frame of 0 bytes"),
     "not JSON": (body(b"GET / HTTP/1.1"), "not JSON"),
@@ -162,29 +163,53 @@ def test_who_does_not_greet_is_hung_up_on(node: Server) -> None:
         assert farewell(silent) == "it does not greet"
 
 
-def test_the_silent_do_not_keep_others_out(node: Server) -> None:
-    crowd = [Talk(node.address, None) for _ in range(150)]
-    try:
-        assert farewell(crowd[0]) == "too many that say nothing"
-        with Talk(node.address, "late") as talk:
-            assert isinstance(talk.ask(LookElection("a")), ElectionSeen)
-    finally:
-        for talk in crowd:
-            talk.sock.close()
-
-
-def test_a_full_house_is_still_served(node: Server, election: str) -> None:
-    """Nor does the node run out of files, which its store needs too."""
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """May we have a connection of each kind that a node takes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
+def test_the_silent_do_not_keep_others_out(node: Server) -> None:
     with ExitStack() as stack:
-        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        first, *_ = [
+            stack.enter_context(Talk(node.address, None)) for _ in range(MAX_STRANGERS + 1)
+        ]
+        assert farewell(first) == "too many that say nothing"
+        with Talk(node.address, "late") as talk:
+            assert isinstance(talk.ask(LookElection("a")), ElectionSeen)
+
+
+@pytest.mark.usefixtures("many_files")
+def test_a_burst_of_connections_is_let_in(node: Server) -> None:
+    """While the node is busy, they come and greet; it hears them all."""
+    with ExitStack() as stack:
+        node.pause()
+        stack.callback(node.resume)
+        talks = [stack.enter_context(Talk(node.address, None)) for _ in range(400)]
+        for number, talk in enumerate(talks):
+            talk.send(ClientHello(f"burst{number}"))
+        node.resume()
+        for talk in talks:
+            assert isinstance(REPLY_TO_HELLO.decode(talk.body()), Welcome)
+
+
+@pytest.mark.usefixtures("many_files")
+def test_a_full_house_is_still_served(node: Server, election: str) -> None:
+    """Nor does the node run out of files, which its store needs too."""
+    with ExitStack() as stack:
         first = stack.enter_context(Talk(node.address, "first"))
         for number in range(1, MAX_CLIENTS):
             stack.enter_context(Talk(node.address, f"guest{number}"))
         late = stack.enter_context(Talk(node.address, None))
         late.send(ClientHello("late"))
-        assert farewell(late) == f"there are {MAX_CLIENTS} clients already"
+        assert farewell(late) == (
+            f"it has {MAX_CLIENTS} clients, each candidate and each watch among them, "
+            "and takes no more"
+        )
         for _ in range(MAX_STRANGERS):
             stack.enter_context(Talk(node.address, None))
         leads(first, election)
@@ -242,6 +267,27 @@ def test_what_was_answered_is_there_after_sigkill(tmp_path: Path) -> None:
     assert isinstance(found, CheckpointSeen)
     assert found.checkpoint is not None
     assert found.checkpoint.value == b"30"
+
+
+def test_a_node_alone_that_restarts_lets_each_lease_run_for_its_ttl(tmp_path: Path) -> None:
+    """A tick is a second here, so one too many shows."""
+    with RaftCluster(tmp_path, 1, extra=("--election-timeout", "10s")) as cluster:
+        node = cluster.servers[0]
+        with Talk(node.address) as talk:
+            opened = talk.submit(Open(3000))
+            assert isinstance(opened, Opened)
+            talk.submit(Enter(opened.session, 1, "a", "worker"))
+        node.restart()
+        begun = now()
+        with Talk(node.address) as talk:
+
+            def ended() -> bool:
+                seen = talk.ask(LookElection("a"))
+                assert isinstance(seen, ElectionSeen)
+                return seen.token is None
+
+            wait_for(ended)
+        assert now() - begun >= 2.9
 
 
 def test_a_log_that_was_cut_down_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -386,6 +432,32 @@ def test_a_node_that_sees_a_promise_of_raft_broken_ends(tmp_path: Path) -> None:
             node.kill()
     assert node.why_silent() == "it ended with code 70"
     assert "node 2 and node 1 both lead in term" in node.tail()
+
+
+@pytest.mark.slow
+def test_sessions_that_end_together_unseat_nobody(tmp_path: Path) -> None:
+    """A new leader gives each its full TTL from one moment on."""
+    with RaftCluster(tmp_path, 3) as cluster:
+        leading = cluster.servers[cluster.leading()]
+        asked = b"".join(frame(Request(n, Submit(Open(8000)))) for n in range(1, 1001))
+        with ExitStack() as stack:
+            talks = [stack.enter_context(Talk(leading.address, f"t{n}")) for n in range(8)]
+            for talk in talks:
+                talk.sock.sendall(asked)
+            for talk in talks:
+                for _ in range(1000):
+                    talk.told()
+        leading.kill()
+
+        def leader() -> NodeStatus | None:
+            return next((s for s in cluster.statuses().values() if s.ready), None)
+
+        before = wait_for(leader)
+        assert before is not None
+        leading = cluster.servers[before.number - 1]
+        assert before.sessions == 8000
+        wait_for(lambda: ask_status(leading.address, DEADLINE).sessions == 0)
+        assert ask_status(leading.address, DEADLINE).term == before.term
 
 
 # A node's own ------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Mutual TLS between nodes, and from clients: who shows no certificate of the authority is out.
 
-What this does not show: that a client cannot pass for a node; it can, see electctl.raft.tls.
+What this does not show: that a client cannot pass for a node; it can, see electctl.raft.io.tls.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import pytest
 
 from electctl.errors import ConfigError, Unreachable
 from electctl.lab.certificates import make_certificates
-from electctl.raft.status import ask_status
-from electctl.raft.tls import Tls
+from electctl.raft.io.status import ask_status
+from electctl.raft.io.tls import Tls
 from electctl_raft.lab import RaftCluster
 from tests.processes import DEADLINE, Electctl, wait_for
 

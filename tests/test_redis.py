@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.crc import key_slot
 
-from electctl.clock import now
+from electctl.base.clock import now
+from electctl.contract.url import BackendURL
+from electctl.core.elector import connect
+from electctl.core.registry import open_backend
 from electctl.errors import (
     ConfigError,
     LeadershipLost,
+    Refused,
     Unreachable,
     UsageError,
 )
-from electctl.lab.cluster import Cluster
+from electctl.lab.cluster import Cluster, make_cluster
 from electctl.lab.proxy import Proxy
-from electctl.registry import open_backend
-from electctl.url import BackendURL
 from electctl_redis import scripts
 from electctl_redis.connect import Links
-from electctl_redis.names import Keys, hash_tag
+from electctl_redis.names import SLOTS, Keys, slot_tag
 from electctl_redis.target import Target
 from tests.processes import wait_for
 from tests.redis_stage import TTL, Stage, bare_client, calls, staged
@@ -130,15 +134,50 @@ def test_no_two_elections_share_a_key() -> None:
     found = [key for one in keys for key in (one.lock, one.term, one.waiting, one.checkpoint)]
     assert len(set(found)) == len(found)
     for name, one in zip(names, keys, strict=True):
-        if b"}" not in hash_tag(name.encode()):
-            tags = {hash_tag(key) for key in (one.lock, one.term, one.waiting, one.checkpoint)}
-            assert len(tags) == 1, name
+        together = (one.lock, one.term, one.waiting, one.checkpoint, one.floor)
+        assert {key_slot(key) for key in together} == {key_slot(name.encode())}, name
+
+
+def test_each_slot_has_a_tag_of_its_own() -> None:
+    tags = [slot_tag(slot) for slot in range(SLOTS)]
+    assert [key_slot(b"a{" + tag + b"}b") for tag in tags] == list(range(SLOTS))
 
 
 def test_our_own_keys_cannot_be_elections(stage: Stage) -> None:
     with pytest.raises(UsageError) as caught:
         stage.backend.view("electctl:{x}:term:x")
     assert caught.value.hint
+
+
+def test_a_right_that_is_missing_is_named_with_its_keys(
+    redis_url: str, store: Any, election: str
+) -> None:
+    store.acl_setuser(
+        election,
+        enabled=True,
+        passwords=["+secret"],
+        keys=["other*"],
+        channels=["*"],
+        categories=["+@all"],
+    )
+    url = redis_url.replace("redis://", f"redis://{election}:secret@")
+    try:
+        with connect(url) as elector:
+            for ask in (
+                lambda: elector.campaign(election, "a", ttl=2, wait=0),
+                lambda: elector.holder(election),
+            ):
+                with pytest.raises(Refused) as caught:
+                    ask()
+                said = (
+                    f"the user '{election}' needs EVALSHA on {election}, electctl:{{{election}}}:"
+                )
+                assert said in caught.value.message
+            with pytest.raises(Refused, match=r"needs HGET on electctl:"):
+                elector.backend.read_checkpoint(election, "")
+            assert "secret" not in caught.value.message
+    finally:
+        store.acl_deluser(election)
 
 
 def test_a_key_of_another_type_is_named_and_left_alone(
@@ -314,3 +353,49 @@ def test_checkpoints_are_guarded_by_the_grant_and_kept_in_order(stage: Stage) ->
     second.write_checkpoint("", b"other slot", 2)
     assert read(stage.election, "s") == b""
     assert read(stage.election, "") == b"other slot"
+
+
+# A server that answers and takes no writes --------------------------------------------------------
+
+
+@pytest.fixture
+def ill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with make_cluster("redis", tmp_path_factory.mktemp("ill")) as cluster:
+        yield cluster
+
+
+def replica_of_nobody(store: Any) -> None:
+    store.replicaof("127.0.0.1", 1)
+
+
+def out_of_memory(store: Any) -> None:
+    store.config_set("maxmemory", 1)
+
+
+def cannot_save(store: Any) -> None:
+    """A directory stands where the dump is to be put."""
+    where = store.config_get("dir")["dir"], store.config_get("dbfilename")["dbfilename"]
+    Path(*where).mkdir()
+    store.config_set("save", "3600 1000")
+    store.bgsave()
+    wait_for(lambda: store.info("persistence")["rdb_last_bgsave_status"] == "err")
+
+
+@pytest.mark.parametrize(
+    ("illness", "words"),
+    [
+        (replica_of_nobody, "takes no writes|replica without its primary"),
+        (out_of_memory, "out of memory"),
+        (cannot_save, "cannot save to disk"),
+    ],
+)
+def test_a_server_that_takes_no_writes_is_no_rival(
+    ill: Cluster, election: str, illness: Callable[[Any], None], words: str
+) -> None:
+    with bare_client(ill) as client:
+        illness(client)
+    with (
+        connect(ill.url) as elector,
+        pytest.raises(Unreachable, match=words),
+    ):
+        elector.campaign(election, "a", wait=0)

@@ -19,9 +19,11 @@ import pytest
 import redis
 
 import electctl
-from electctl.backend import Bid
-from electctl.clock import now
-from electctl.elector import LeaderElector
+from electctl.base.clock import now
+from electctl.contract.backend import Bid
+from electctl.contract.url import BackendURL
+from electctl.core.elector import LeaderElector
+from electctl.core.registry import open_backend
 from electctl.errors import (
     ConfigError,
     ElectctlError,
@@ -32,9 +34,11 @@ from electctl.errors import (
 )
 from electctl.lab.cluster import Cluster
 from electctl.lab.ports import HOST, HeldPort
-from electctl.registry import open_backend
+from electctl_redis.candidacy import RedisCandidacy
+from electctl_redis.connect import Links
 from electctl_redis.failures import CLIENT_ERRORS, NEEDED_RIGHTS, translate
 from electctl_redis.lab import RedisCluster, SentinelCluster
+from electctl_redis.target import Target
 from electctl_redis.traits import TRAITS, traits_of
 from tests.processes import wait_for
 
@@ -70,7 +74,11 @@ def leads(url: str, **options: Any) -> int | None:
         ("redis+sentinel://h:1", "the service", "mymaster"),
         ("redis+sentinel:///mymaster", "names Sentinels", "mymaster"),
         ("redis+sentinel://h/mymaster/x", "database number", "/0"),
-        ("redis+sentinel://h/mymaster?ca=/x", "ca means nothing", "rediss://"),
+        ("redis+sentinel://h/mymaster?ca=/x", "ca means nothing", "tls=true"),
+        ("redis://h:1,h:2/0", "one server, 2", "redis+cluster://"),
+        ("redis+cluster://h:1,h:2/1", "no database 1", "leave the number out"),
+        ("redis+cluster://h:1?key=/x", "key means nothing", "tls=true"),
+        ("redis+cluster://h:1?sentinel_user=x", "sentinel_user means nothing", "redis+sentinel"),
         ("redis://h/0?prefx=1", "no option 'prefx'", "it knows"),
     ],
 )
@@ -83,13 +91,13 @@ def test_malformed_urls_are_refused_with_a_hint(url: str, says: str, hint: str) 
 
 
 def test_tls_files_are_checked_when_the_url_is_opened(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match=r"none.crt cannot be used: No such file"):
         open_backend(f"rediss://h/0?ca={tmp_path}/none.crt")
     junk = tmp_path / "junk"
     junk.write_text("no certificate")
-    with pytest.raises(ConfigError, match="not usable"):
+    with pytest.raises(ConfigError, match="cannot be used"):
         open_backend(f"rediss://h/0?ca={junk}")
-    with pytest.raises(ConfigError, match="not usable"):
+    with pytest.raises(ConfigError, match="cannot be used"):
         open_backend(f"rediss://h/0?cert={junk}&key={junk}")
 
 
@@ -97,7 +105,7 @@ def test_opening_makes_no_contact_and_the_plugin_no_import() -> None:
     script = (
         "import sys, electctl_redis\n"
         "assert 'redis' not in sys.modules\n"
-        "from electctl.registry import open_backend\n"
+        "from electctl.core.registry import open_backend\n"
         "open_backend('redis+sentinel://192.0.2.1:1/mymaster/0').close()\n"
         "assert 'redis' in sys.modules\n"
     )
@@ -453,6 +461,11 @@ def test_a_name_that_does_not_resolve_is_told_from_a_server_that_is_down() -> No
         ("Error running script (call to f_0): @user_script: 4: -READONLY You", Unreachable),
         ("unknown command 'EVALSHA'", ConfigError),
         ("value is out of range", ConfigError),
+        (
+            "Script attempted to execute a write command while the cluster is down and readonly",
+            Unreachable,
+        ),
+        ("Script attempted to access a non local key in a cluster node script: f_0", Unreachable),
     ],
 )
 def test_the_servers_error_codes_are_read_also_inside_a_scripts(
@@ -480,3 +493,44 @@ def test_a_password_in_the_environment_is_used(
     monkeypatch.setenv("ELECTCTL_PASSWORD", "s3cret")
     assert os.environ["ELECTCTL_PASSWORD"] == "s3cret"
     leads(f"redis://elect@{HOST}:{guarded.servers[0].port}/0")
+
+
+def test_a_tls_handshake_that_is_not_answered_takes_no_longer_than_it_may() -> None:
+    """The system takes the connection; nobody ever answers the first word of TLS."""
+    with socket.create_server((HOST, 0)) as silent:
+        url = BackendURL.parse(f"rediss://{HOST}:{silent.getsockname()[1]}/0")
+        links = Links(Target.of(url), 0.2)
+        began = now()
+        with closing(links), pytest.raises(Unreachable):
+            links.call("PING")
+        assert now() - began < 0.9, "less than a second, which the rest of an answer may take"
+
+
+def test_causes_that_go_in_a_circle_have_an_end() -> None:
+    """The next error is raised while the one before it is handled, and names it as its cause."""
+    refused = ConnectionRefusedError(111, "Connection refused")
+    error = redis.exceptions.ConnectionError("cannot connect")
+    error.__cause__ = earlier = Unreachable("Redis cannot be reached")
+    earlier.__cause__ = error
+    assert isinstance(translate(error, "127.0.0.1:1"), Unreachable)
+    earlier.__cause__ = refused
+    refused.__context__ = error
+    assert "Connection refused" in translate(error, "127.0.0.1:1").message
+
+
+def test_a_grant_stands_though_its_way_could_not_be_measured(
+    redis_url: str, election: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first answer came late, and the server is gone when it is asked again how late."""
+
+    def gone(_candidacy: RedisCandidacy) -> None:
+        raise Unreachable("Redis cannot be reached")
+
+    monkeypatch.setattr(RedisCandidacy, "_measure", gone)
+    bid = Bid(election, "a", 2.0, 1e-9)  # any answer comes later
+    with (
+        closing(open_backend(redis_url)) as backend,
+        closing(backend.candidacy(bid)) as candidacy,
+    ):
+        assert candidacy.acquire(now()) is not None
+        assert candidacy.contacted

@@ -14,8 +14,8 @@ from redis.exceptions import LockError
 from redis.lock import Lock
 
 import electctl
-from electctl.clock import now
-from electctl.elector import LeaderElector
+from electctl.base.clock import now
+from electctl.core.elector import LeaderElector
 from electctl.errors import LeadershipLost, NotElected
 from electctl.lab.cluster import Cluster
 from electctl_redis.candidacy import FOREIGN_POLL

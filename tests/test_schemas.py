@@ -32,12 +32,15 @@ OF_COMMAND = {
     "watch": {"watch-event", "record-line"},
     "holders": {"holders"},
     "evict": {"evict"},
+    "sweep": {"sweep"},
     "check": {"check"},
     "checkpoint": {"checkpoint"},
     "backends": {"backends"},
     "compare": {"compare"},
+    "verify": {"verify", "verify-model", "history-line"},
     "explain": {"explain"},
     "lab": {"lab", "lab-env"},
+    "drill": {"drill-result", "drill-list"},
 }
 #: Commands with tests of their own for what they print.
 ELSEWHERE = {"advise", "raft"}
@@ -157,6 +160,7 @@ def test_who_cannot_be_reached(electctl: Electctl) -> None:
     assert missed["event"] == "unreachable"
 
 
+@pytest.mark.server
 def test_a_lab_from_up_to_down(electctl: Electctl) -> None:
     (up,) = valid("lab", electctl.run("lab", "up", "redis", "--json", check=0).stdout)
     (status,) = valid("lab", electctl.run("lab", "status", "--json", check=0).stdout)

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import signal
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from electctl import lease
 from electctl.campaign import orders
-from electctl.campaign.channel import CannotStart, Exited, GuardianDied, Started, TreeGone
-from electctl.campaign.term import ANSWER_LIMIT, SAME_REQUEST, STUCK_LIMIT
+from electctl.campaign.channel import (
+    CannotStart,
+    Exited,
+    GuardianDied,
+    Started,
+    Stuck,
+    TreeGone,
+)
+from electctl.campaign.stages import HEARD
+from electctl.campaign.term import ANSWER_LIMIT, HOOK_LIMIT, SAME_REQUEST
+from electctl.core import lease
 from electctl.errors import (
     ElectctlError,
+    InternalError,
     LeadershipLost,
     NotElected,
     OutcomeUnknown,
@@ -37,12 +47,18 @@ plans = st.builds(
     on_lost=st.booleans(),
     once=st.booleans(),
     min_hold=st.sampled_from([0.0, 3.0]),
+    wait=st.sampled_from([None, 0.0, 5.0]),
+    stop=st.sampled_from(["main", "all"]),
+    stop_timeout=st.sampled_from([None, 0.2, 60.0]),
+    max_run=st.sampled_from([None, 1.0]),
 )
 answers = st.one_of(st.none(), st.sampled_from(ERRORS))
 events: st.SearchStrategy[orders.Event] = st.one_of(
     st.just(orders.Elected(7, GRACE)),
     st.builds(orders.AttemptFailed, st.sampled_from(ERRORS)),
     st.builds(orders.Signalled, st.sampled_from([signal.SIGINT, signal.SIGTERM])),
+    st.just(orders.Relayed(signal.SIGUSR1)),
+    st.just(orders.Crashed(InternalError("a bug"))),
     st.builds(orders.MarkRead, st.sampled_from(["", "done"]), answers),
     st.builds(orders.MarkWritten, answers),
     st.builds(orders.GivenBack, answers),
@@ -54,11 +70,16 @@ events: st.SearchStrategy[orders.Event] = st.one_of(
     st.just(lease.RenewalFailed("no answer")),
     st.just(Started(42)),
     st.just(CannotStart(127, "x: command not found")),
+    st.just(CannotStart(126, "x: cannot fork", transient=True)),
+    st.just(Stuck(1)),
     st.builds(Exited, st.sampled_from([0, 1, 143]), st.just(0)),
-    st.just(TreeGone(101.0)),
+    st.builds(TreeGone, st.just(101.0), st.sampled_from([0, 2])),
     st.just(GuardianDied()),
     st.just(lease.Tick()),
 )
+
+#: Without what is worse than any exit code.
+unbroken = events.filter(lambda event: not isinstance(event, orders.Crashed | Stuck))
 
 
 class TestWhateverHappens:
@@ -77,8 +98,36 @@ class TestWhateverHappens:
         began = checked.now
         checked.tick_to_end()
         assert checked.finish is not None
-        assert checked.now - began <= GRACE + STUCK_LIMIT + TTL + 4.0 + 3 * ANSWER_LIMIT
+        assert checked.now - began <= TTL + 4.0 + HOOK_LIMIT + 3 * ANSWER_LIMIT
         assert 0 <= checked.finish.exit_code <= 255
+
+    @given(plans, st.lists(events, max_size=30))
+    def test_crash_of_ours_is_said_whatever_comes_before_and_after(
+        self, plan: orders.Plan, steps: list[orders.Event]
+    ) -> None:
+        checked = Checked(plan)
+        for number, event in enumerate([*steps, orders.Crashed(InternalError("a bug")), *steps]):
+            if number == len(steps) and checked.finish is not None:
+                return  # over before
+            checked.feed(event)
+        checked.feed(TreeGone(checked.now), orders.GivenBack(), orders.HookEnded())
+        checked.tick_to_end()
+        assert checked.finish is not None
+        assert (checked.finish.outcome, checked.finish.exit_code) == ("internal_error", 70)
+        assert checked.finish.again == "no"
+
+    @given(plans, st.lists(events, max_size=30))
+    def test_leadership_that_was_won_is_given_back_unless_something_cannot_be_killed(
+        self, plan: orders.Plan, steps: list[orders.Event]
+    ) -> None:
+        checked = Checked(plan)
+        checked.elect()
+        for event in steps:
+            checked.feed(event)
+        checked.feed(orders.Signalled(signal.SIGTERM), TreeGone(checked.now))
+        checked.feed(orders.MarkWritten(), orders.GivenBack(), orders.HookEnded())
+        stuck = checked.term.ending.lost_reason == "stuck"
+        assert checked.released == (0 if stuck else 1)
 
     @given(plans, st.lists(events, max_size=12))
     def test_what_ended_says_nothing_more(
@@ -89,7 +138,13 @@ class TestWhateverHappens:
         for event in late:
             assert checked.feed(event) == []
 
-    @given(st.lists(events, max_size=30))
+    def test_every_event_has_its_stages(self) -> None:
+        """Also those that a later change adds: the table is read without a default."""
+        assert set(HEARD) == set(get_args(orders.Event))
+
+    @given(
+        st.lists(events.filter(lambda e: not isinstance(e, orders.Crashed | Stuck)), max_size=30)
+    )
     def test_command_that_ended_by_itself_in_time_keeps_its_exit_code(
         self, later: list[orders.Event]
     ) -> None:
@@ -114,7 +169,7 @@ class TestHooks:
         assert checked.feed(TreeGone(checked.now)) == [orders.StartJob("command")]
         checked.end(0)
         checked.feed(orders.GivenBack())
-        assert checked.finish == orders.Finish("completed", 0)
+        assert checked.finish == orders.Finish("completed", 0, again="yes")
 
     def test_told_to_stop_during_on_elected_runs_no_command(self) -> None:
         checked = Checked(orders.Plan(on_elected=True))
@@ -123,7 +178,7 @@ class TestHooks:
         checked.end(143)
         checked.feed(orders.GivenBack())
         assert checked.finish == orders.Finish("interrupted", 143)
-        assert checked.term.command_exit is None
+        assert checked.term.ending.command_exit is None
         assert checked.term.margin is None
 
     def test_second_signal_cuts_on_lost_short(self) -> None:
@@ -145,8 +200,8 @@ class TestOnce:
     def test_done_already(self) -> None:
         checked = self.begin(min_hold=60.0)
         checked.feed(orders.MarkRead("done by a"), orders.GivenBack())
-        assert checked.finish == orders.Finish("completed", 0, "done by a")
-        assert checked.term.command_exit is None
+        assert checked.finish == orders.Finish("completed", 0, "done by a", again="yes")
+        assert checked.term.ending.command_exit is None
 
     @pytest.mark.parametrize(
         ("error", "outcome", "code"),
@@ -161,7 +216,7 @@ class TestOnce:
         checked.feed(orders.MarkRead())
         checked.feed(Started(42), Exited(0, 0))
         assert checked.feed(TreeGone(checked.now)) == [
-            orders.Tell("command_gone", {"margin_ms": 2000}, checked.now),
+            orders.Tell("command_gone", {"margin_ms": 2000, "left": 0}, checked.now),
             orders.WriteMark(),
         ]
         checked.feed(orders.MarkWritten(error), orders.GivenBack())
@@ -201,4 +256,4 @@ class TestMinHold:
     def test_cut_short_without_changing_the_exit_code(self, event: orders.Event) -> None:
         checked = self.begin()
         checked.feed(event, orders.GivenBack())
-        assert checked.finish == orders.Finish("completed", 0)
+        assert checked.finish == orders.Finish("completed", 0, again="yes")

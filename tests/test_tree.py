@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from electctl.campaign import tree
-from electctl.clock import now
+from electctl.base.clock import now
+from electctl.campaign.process import Process
+from electctl.campaign.procfs import children, read
+from electctl.campaign.tree import Tree
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
@@ -36,7 +38,7 @@ CHAIN = """
 PATIENCE = 15.0
 
 
-class Tree:
+class Planted:
     """A process started by a test; its first line of output says that it is ready."""
 
     def __init__(self, program: str, *arguments: str) -> None:
@@ -56,23 +58,23 @@ class Tree:
 
 
 @pytest.fixture
-def plant() -> Iterator[Callable[..., Tree]]:
-    trees: list[Tree] = []
+def plant() -> Iterator[Callable[..., Planted]]:
+    trees: list[Planted] = []
 
-    def start(program: str, *arguments: str) -> Tree:
-        trees.append(Tree(program, *arguments))
+    def start(program: str, *arguments: str) -> Planted:
+        trees.append(Planted(program, *arguments))
         return trees[-1]
 
     yield start
     for each in trees:
         each.process.send_signal(signal.SIGSTOP)
-        tree.kill_all(each.pid)
+        Tree(each.pid).destroy()
         each.process.kill()
         each.process.wait()
         each.output.close()
 
 
-Plant = Callable[..., Tree]
+Plant = Callable[..., Planted]
 
 
 def dead_within(handle: int, seconds: float) -> bool:
@@ -82,7 +84,7 @@ def dead_within(handle: int, seconds: float) -> bool:
 
 
 def test_read_agrees_with_the_system() -> None:
-    process = tree.read(os.getpid())
+    process = read(os.getpid())
     assert process is not None
     assert (process.pid, process.parent) == (os.getpid(), os.getppid())
     assert (process.group, process.session) == (os.getpgrp(), os.getsid(0))
@@ -93,8 +95,8 @@ def test_read_agrees_with_the_system() -> None:
 def test_read_of_nothing() -> None:
     child = subprocess.Popen(["true"])
     child.wait()
-    assert tree.read(child.pid) is None
-    assert tree.children(child.pid) is None
+    assert read(child.pid) is None
+    assert children(child.pid) is None
 
 
 def test_a_name_with_parentheses_does_not_confuse(plant: Plant) -> None:
@@ -104,7 +106,7 @@ def test_a_name_with_parentheses_does_not_confuse(plant: Plant) -> None:
         print("ready", flush=True)
         signal.pause()
     """)
-    process = tree.read(odd.pid)
+    process = read(odd.pid)
     assert process is not None
     assert process.parent == os.getpid()
     assert process.alive
@@ -120,7 +122,7 @@ def test_a_zombie_is_not_alive_but_a_descendant(plant: Plant) -> None:
         print(pid, flush=True)
         signal.pause()
     """)
-    (zombie,) = tree.descendants(parent.pid)
+    (zombie,) = Tree(parent.pid).look()
     assert zombie.pid == int(parent.line)
     assert not zombie.alive
 
@@ -139,17 +141,17 @@ def test_a_process_whose_main_thread_has_ended_is_alive_and_dies(plant: Plant) -
         signal.pause()
     """)
     pid = int(threaded.line)
-    process = tree.read(pid)
+    process = read(pid)
     assert process is not None
     assert process.alive
     handle = os.pidfd_open(pid)
-    tree.kill_all(threaded.pid)
+    Tree(threaded.pid).destroy()
     assert dead_within(handle, PATIENCE)
 
 
 def test_descendants_of_a_chain_are_all_found_and_nothing_else(plant: Plant) -> None:
     chain, other = plant(CHAIN, "4"), plant(CHAIN, "1")
-    found = tree.descendants(chain.pid)
+    found = Tree(chain.pid).look()
     assert len(found) == 4
     parents = {process.pid: process.parent for process in found}
     at, length = found[-1].pid, 0
@@ -157,8 +159,8 @@ def test_descendants_of_a_chain_are_all_found_and_nothing_else(plant: Plant) -> 
         at, length = parents[at], length + 1
     assert at == chain.pid
     assert length >= 1
-    assert not {p.key for p in found} & {p.key for p in tree.descendants(other.pid)}
-    assert {p.key for p in found} < {p.key for p in tree.descendants(os.getpid())}
+    assert not {p.key for p in found} & {p.key for p in Tree(other.pid).look()}
+    assert {p.key for p in found} < {p.key for p in Tree(os.getpid()).look()}
 
 
 @pytest.mark.parametrize("forks_in", ["the main thread", "another thread"])
@@ -186,8 +188,8 @@ def test_children_are_all_of_one_generation(plant: Plant, forks_in: str) -> None
     """,
         forks_in,
     )
-    found = tree.children(parent.pid)
-    walked = [p.pid for p in tree.descendants(parent.pid) if p.parent == parent.pid]
+    found = children(parent.pid)
+    walked = [p.pid for p in Tree(parent.pid).look() if p.parent == parent.pid]
     assert len(walked) == 2
     assert found is not None
     assert sorted(found) == sorted(walked)
@@ -195,63 +197,38 @@ def test_children_are_all_of_one_generation(plant: Plant, forks_in: str) -> None
 
 def test_what_is_spared_is_spared_with_all_below_it(plant: Plant) -> None:
     chain = plant(CHAIN, "3")
-    (first,) = [p for p in tree.descendants(chain.pid) if p.parent == chain.pid]
-    (second,) = [p for p in tree.descendants(chain.pid) if p.parent == first.pid]
-    assert tree.descendants(chain.pid, spare={second.key}) == [first]
+    (first,) = [p for p in Tree(chain.pid).look() if p.parent == chain.pid]
+    (second,) = [p for p in Tree(chain.pid).look() if p.parent == first.pid]
+    assert Tree(chain.pid, {second.key}).look() == [first]
     handle = os.pidfd_open(first.pid)
-    tree.kill_all(chain.pid, spare={first.key})
-    assert len(tree.descendants(chain.pid)) == 3
+    Tree(chain.pid, {first.key}).destroy()
+    assert len(Tree(chain.pid).look()) == 3
     assert not dead_within(handle, 0.1)
 
 
 def test_a_signal_does_not_reach_another_process_under_the_same_id(plant: Plant) -> None:
     stranger = plant(CHAIN, "0")
-    process = tree.read(stranger.pid)
+    process = read(stranger.pid)
     assert process is not None
-    earlier = tree.Process(
+    earlier = Process(
         process.pid, process.parent, process.group, process.session, process.start - 1, True
     )
-    tree.send(earlier, signal.SIGKILL)
+    Tree(os.getpid()).send(earlier, signal.SIGKILL)
     handle = os.pidfd_open(stranger.pid)
     assert not dead_within(handle, 0.2)
     handle = os.pidfd_open(stranger.pid)
-    tree.send(process, signal.SIGKILL)
+    Tree(os.getpid()).send(process, signal.SIGKILL)
     assert dead_within(handle, PATIENCE)
 
 
 def test_a_signal_to_what_is_gone_is_nothing() -> None:
     child = subprocess.Popen(["sleep", "60"])
-    process = tree.read(child.pid)
+    process = read(child.pid)
     assert process is not None
     child.kill()
     child.wait()
-    tree.send(process, signal.SIGTERM)
-    assert tree.read(child.pid) is None
-
-
-def test_signal_all_tells_each_process_once(plant: Plant) -> None:
-    chain = plant(CHAIN, "3")
-    before = tree.descendants(chain.pid)
-    told = {before[0].key}
-    tree.signal_all(chain.pid, told, now() + PATIENCE, signal.SIGSTOP)
-    assert told == {process.key for process in before}
-    until = now() + PATIENCE
-    while not all(_stopped(process) for process in before[1:]):
-        assert now() < until
-    assert not _stopped(before[0])
-
-
-def _stopped(process: tree.Process) -> bool:
-    text = Path(f"/proc/{process.pid}/stat").read_text()
-    return text.rpartition(")")[2].split()[0] == "T"
-
-
-def test_signal_all_gives_up_in_time(plant: Plant) -> None:
-    chain = plant(CHAIN, "2")
-    told: set[tree.Key] = set()
-    tree.signal_all(chain.pid, told, now() - 1, signal.SIGKILL)
-    assert told == set()
-    assert all(process.alive for process in tree.descendants(chain.pid))
+    Tree(os.getpid()).send(process, signal.SIGTERM)
+    assert read(child.pid) is None
 
 
 def test_kill_all_kills_sessions_and_stopped_ones_but_not_the_root(plant: Plant) -> None:
@@ -271,14 +248,38 @@ def test_kill_all_kills_sessions_and_stopped_ones_but_not_the_root(plant: Plant)
         print("ready", flush=True)
         signal.pause()
     """)
-    children = tree.descendants(root.pid)
-    assert len(children) == 3
-    assert len({child.group for child in children}) == 3
-    handles = [os.pidfd_open(child.pid) for child in children]
-    assert tree.kill_all(root.pid)
+    found = Tree(root.pid).look()
+    assert len(found) == 3
+    assert len({child.group for child in found}) == 3
+    handles = [os.pidfd_open(child.pid) for child in found]
+    assert Tree(root.pid).destroy()[1]
     for handle in handles:
         assert dead_within(handle, PATIENCE)
     assert root.process.poll() is None
+
+
+def test_all_are_frozen_before_the_first_is_killed(plant: Plant) -> None:
+    """Whoever is merely killed makes room under a limit for the fork of one that still runs."""
+
+    class Looking(Tree):
+        def _signal_each(self, processes: Sequence[Process], signum: int) -> None:
+            if signum == signal.SIGKILL:
+                until = now() + PATIENCE
+                while (states := [state(each.pid) for each in processes]) != ["T"] * 3:
+                    assert now() < until, f"not frozen: {states}"
+            super()._signal_each(processes, signum)
+
+    chain = plant(CHAIN, "3")
+    handles = [os.pidfd_open(process.pid) for process in Tree(chain.pid).look()]
+    assert len(handles) == 3
+    assert Looking(chain.pid).destroy()[1]
+    for handle in handles:
+        assert dead_within(handle, PATIENCE)
+
+
+def state(pid: int) -> str:
+    """As in ps: R, S, T, Z, …"""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_kill_all_comes_to_an_end_where_the_number_of_processes_has_one(plant: Plant) -> None:
@@ -299,11 +300,11 @@ def test_kill_all_comes_to_an_end_where_the_number_of_processes_has_one(plant: P
             living -= {pid for pid in living if os.waitpid(pid, os.WNOHANG)[0]}
     """)
     until = now() + PATIENCE
-    while len(tree.descendants(root.pid)) < 40:
+    while len(Tree(root.pid).look()) < 40:
         assert now() < until
-    first = {process.key for process in tree.descendants(root.pid)}
-    assert tree.kill_all(root.pid)
-    while first & {process.key for process in tree.descendants(root.pid)}:
+    first = {process.key for process in Tree(root.pid).look()}
+    assert Tree(root.pid).destroy()[1]
+    while first & {process.key for process in Tree(root.pid).look()}:
         assert now() < until
 
 
@@ -326,8 +327,8 @@ def test_orphans_are_found_under_a_subreaper_only(plant: Plant) -> None:
         signal.pause()
     """
     reaper, plain = plant(program, "subreaper"), plant(program, "plain")
-    assert [p.pid for p in tree.descendants(reaper.pid)] == [int(reaper.line)]
-    assert tree.descendants(plain.pid) == []
+    assert [p.pid for p in Tree(reaper.pid).look()] == [int(reaper.line)]
+    assert Tree(plain.pid).look() == []
     os.kill(int(plain.line), signal.SIGKILL)
 
 
@@ -335,24 +336,11 @@ def test_the_groups_of_the_roots_own_session_are_not_killed_as_groups() -> None:
     """A hook that shares electctl's group must not take electctl's neighbours with it."""
     neighbour = subprocess.Popen(["sleep", "60"])
     code = (
-        "import subprocess, sys; from electctl.campaign import tree; import os\n"
+        "import os, subprocess, sys; from electctl.campaign.tree import Tree\n"
         "child = subprocess.Popen(['sleep', '60'])\n"
-        "tree.kill_all(os.getpid()); sys.exit(child.wait() == -9 and 5)"
+        "Tree(os.getpid()).destroy(); sys.exit(child.wait() == -9 and 5)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=PATIENCE).returncode == 5
     assert neighbour.poll() is None
     neighbour.kill()
     neighbour.wait()
-
-
-def test_a_walk_is_fast_enough_for_the_margin() -> None:
-    """A kill takes three walks, and the margin between SIGKILL and the end is 100 ms."""
-    number = len([name for name in os.listdir("/proc") if name.isdigit()])
-    best = min(_walk() for _ in range(5))
-    assert best < 0.005 + number * 50e-6
-
-
-def _walk() -> float:
-    at = now()
-    tree.descendants(os.getpid())
-    return now() - at

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from electctl.contract.url import BackendURL, mask_text
 from electctl.errors import ConfigError, UsageError
-from electctl.url import BackendURL, mask_text
 
 parse = BackendURL.parse
 

@@ -21,13 +21,13 @@ import jsonschema
 import pytest
 
 import electctl as package
-from electctl import history
-from electctl.clock import boot_id, now, now_ns
-from electctl.elector import connect
+from electctl.base.clock import boot_id, now, now_ns
+from electctl.contract.url import BackendURL
+from electctl.core.elector import connect
 from electctl.errors import Unreachable
 from electctl.lab.proxy import Proxy
-from electctl.url import BackendURL
-from electctl.watch import Target, Watcher
+from electctl.record import history
+from electctl.record.watch import Target, Watcher
 from tests.processes import Electctl, wait_for
 
 SCHEMAS = Path(package.__file__).parent / "schemas"

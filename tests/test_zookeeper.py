@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kazoo.security import make_digest_acl
+from kazoo.security import OPEN_ACL_UNSAFE, make_acl, make_digest_acl
 
-from electctl.elector import LeaderElector, connect
+from electctl.base.clock import now
+from electctl.contract.url import BackendURL
+from electctl.core.elector import LeaderElector, connect
+from electctl.core.observe import Change, Observation
 from electctl.errors import ConfigError, ElectctlError, Refused, Unreachable, UsageError
-from electctl.observe import Change, Observation
 from electctl.testing.stage import Contender, eventually
-from electctl.url import BackendURL
 from electctl_zookeeper.lab import ZooKeeperCluster
 from tests.zookeeper import USERS, cluster, kazoo_client
 from tests.zookeeper_stage import SOON, TTL, Contend, contending, queued
@@ -72,8 +75,8 @@ class TestTree:
             assert data.decode() == "wörker"
             assert stat.ephemeralOwner != 0
             assert stat.czxid == leadership.token
-        assert native.get_children(f"/{election}") == []
-        assert native.get_children(f"/.electctl/%{election}/candidates") == []
+        assert native.exists(f"/{election}") is None
+        assert native.exists(f"/.electctl/%{election}") is None
 
     def test_renewals_leave_the_contender_alone_and_write_to_its_mark(
         self, elector: LeaderElector, native: Any, election: str
@@ -95,7 +98,7 @@ class TestTree:
         url = BackendURL.parse(server.url)
         host, port = url.hosts[0]
         with (
-            connect(f"zk://{host}:{port}/deep/{election}?tick=0.2s") as elector,
+            connect(f"zk://{host}:{port}/deep/{election}?tick=0.2s&create=true") as elector,
             elector.campaign("jobs/nightly", "a", ttl=TTL) as leadership,
         ):
             assert len(native.get_children(f"/deep/{election}/jobs/nightly")) == 1
@@ -114,6 +117,29 @@ class TestTree:
             assert leadership.checkpoint.get() == b"x" * 1_000_000
 
 
+@contextmanager
+def stranger(banner: bytes) -> Iterator[int]:
+    """A port of something else: it takes connections, says its word and no other."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken: list[socket.socket] = []
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    taken.append(server.accept()[0])
+                    taken[-1].sendall(banner)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for one in taken:
+                one.close()
+
+
 class TestContact:
     """What is said when there is none."""
 
@@ -125,6 +151,18 @@ class TestContact:
         with connect(url) as elector, pytest.raises(Unreachable, match=cause) as caught:
             elector.holder("nightly")
         assert caught.value.hint
+
+    @pytest.mark.quiet
+    @pytest.mark.parametrize("ttl", [10.0, 60.0])
+    @pytest.mark.parametrize("banner", [b"SSH-2.0-OpenSSH_9.2\r\n", b""], ids=["talks", "silent"])
+    def test_what_is_no_zookeeper_takes_no_longer_than_the_wait(
+        self, banner: bytes, ttl: float
+    ) -> None:
+        with stranger(banner) as port, connect(f"zk://127.0.0.1:{port}") as elector:
+            began = now()
+            with pytest.raises(Unreachable, match="did not answer in time"):
+                elector.campaign("nightly", "a", ttl=ttl, wait=1.0)
+            assert 1.0 <= now() - began < 1.5
 
 
 class TestWatching:
@@ -252,11 +290,14 @@ class TestSecurity:
     """Credentials, ACLs and TLS."""
 
     @pytest.mark.parametrize("auth", ["digest", "sasl"])
-    def test_what_a_user_creates_is_the_users(
+    def test_what_a_user_keeps_for_itself_is_the_users(
         self, server: ZooKeeperCluster, elector: LeaderElector, election: str, auth: str
     ) -> None:
         """Others can neither read nor contend nor evict, and are told so."""
-        url = server.url.replace("zk://", f"zk://alice:{USERS['alice']}@") + f"&auth={auth}"
+        url = (
+            server.url.replace("zk://", f"zk://alice:{USERS['alice']}@")
+            + f"&auth={auth}&acl=creator"
+        )
         with (
             connect(url) as alice,
             alice.campaign(election, "a", ttl=TTL) as leadership,
@@ -309,7 +350,7 @@ class TestSecurity:
     ) -> None:
         """Who comes first keeps nobody from an election of their own."""
         native.create(f"/{election}")  # a chroot where nobody has been
-        url = server.url.replace("?", f"/{election}?")
+        url = server.url.replace("?", f"/{election}?acl=creator&")
         with (
             connect(url.replace("zk://", "zk://alice:one@")) as alice,
             connect(url.replace("zk://", "zk://bob:two@")) as bob,
@@ -318,19 +359,95 @@ class TestSecurity:
         ):
             hers.checkpoint.set(b"1")
             his.checkpoint.set(b"2")
-            with pytest.raises(Refused):
+            with pytest.raises(Refused) as caught:
                 bob.campaign("hers", "b", ttl=TTL, wait=0)
+            own = f"/{election}/.electctl/%hers/candidates"
+            said = f"the ACL of {own} gives no right to create (the user is 'bob')"
+            assert said in caught.value.message
+            assert f"getAcl {own}" in (caught.value.hint or "")
             with pytest.raises(Refused):
                 bob.evict("hers", force=True)
 
     def test_an_election_under_a_parent_that_is_not_ours(
         self, server: ZooKeeperCluster, elector: LeaderElector, native: Any, election: str
     ) -> None:
-        native.create(f"/{election}", acl=[make_digest_acl("bob", "bobs", all=True)])
-        with pytest.raises(Refused, match="ACL"):
-            elector.campaign(f"{election}/nightly", "a", ttl=TTL, wait=1)
-        with connect(server.url.replace("zk://", "zk://bob:bobs@")) as bob:
-            bob.campaign(f"{election}/nightly", "a", ttl=TTL, wait=SOON).release()
+        private = [make_digest_acl("bob", "bobs", all=True)]
+        native.create(f"/{election}", acl=private)
+        name = f"{election}/nightly"
+        with pytest.raises(Refused, match=f"ACL of /{election} gives no right to create"):
+            elector.campaign(name, "a", ttl=TTL, wait=1)
+        with (
+            connect(server.url.replace("zk://", "zk://bob:bobs@")) as bob,
+            bob.campaign(name, "a", ttl=TTL, wait=SOON) as leadership,
+        ):
+            leadership.checkpoint.set(b"1")
+            with pytest.raises(Refused, match=r"gives no right to read \(nobody is logged in"):
+                elector.holder(name)
+            native.add_auth("digest", "bob:bobs")
+            for path in (f"/{name}", f"/.electctl/%{election}%2Fnightly/checkpoints"):
+                assert set(native.get_acls(path)[0]) == set(private)
+            for child in native.get_children(f"/{name}"):
+                assert set(native.get_acls(f"/{name}/{child}")[0]) == set(private)
+
+    def test_a_user_leaves_an_open_parent_open(
+        self, server: ZooKeeperCluster, elector: LeaderElector, native: Any, election: str
+    ) -> None:
+        """To native tools, to other users and to nobody in particular; marks and all."""
+        name = f"jobs-{election}/nightly"
+        with connect(server.url.replace("zk://", "zk://alice:one@")) as alice:
+            leadership = alice.campaign(name, "a", ttl=TTL, wait=SOON)
+            leadership.checkpoint.set(b"hers")
+            for path in (f"/jobs-{election}", f"/{name}", f"/.electctl/%jobs-{election}%2Fnightly"):
+                assert native.get_acls(path)[0] == OPEN_ACL_UNSAFE
+            lock = native.Lock(f"/{name}", "kazoo")
+            assert not lock.acquire(blocking=False)
+            with connect(server.url.replace("zk://", "zk://bob:two@")) as bob:
+                assert bob.backend.evict(name, force=False) is not None
+                assert leadership.stop_requested.wait(SOON)
+                leadership.release()
+                with bob.campaign(name, "b", ttl=TTL, wait=SOON) as his:
+                    assert his.checkpoint.get() == b"hers"
+                    his.checkpoint.set(b"his")
+            elector.campaign(name, "c", ttl=TTL, wait=SOON).release()
+            assert lock.acquire(timeout=SOON)
+            lock.release()
+
+    def test_a_refused_right_is_no_wrong_password(
+        self, server: ZooKeeperCluster, native: Any, election: str
+    ) -> None:
+        native.create(f"/{election}", acl=[make_acl("world", "anyone", read=True)])
+        with connect(server.url.replace("zk://", "zk://alice:one@")) as alice:
+            assert alice.holder(election) is None
+            with pytest.raises(Refused) as caught:
+                alice.campaign(election, "a", ttl=TTL, wait=0)
+        assert f"the ACL of /{election} gives no right to create" in caught.value.message
+        assert "'alice'" in caught.value.message
+        assert "ELECTCTL_PASSWORD" not in (caught.value.hint or "")
+        assert "one" not in caught.value.message.split()
+
+    def test_a_path_of_the_url_that_is_not_there_is_no_empty_store(
+        self, server: ZooKeeperCluster, native: Any, election: str
+    ) -> None:
+        native.create(f"/{election}")
+        native.create(f"/{election}/apps")
+        for path, hint in (
+            (f"{election}/zzz/x", f"/{election} holds apps; ?create=true makes it"),
+            (f"{election}/app", f"did you mean /{election}/apps? ?create=true makes it"),
+        ):
+            url = server.url.replace("?", f"/{path}?")
+            with connect(url) as elector:
+                for ask in (
+                    lambda: elector.campaign("nightly", "a", ttl=TTL, wait=0),
+                    lambda: elector.holder("nightly"),
+                    lambda: next(iter(elector.observe("nightly"))),
+                ):
+                    with pytest.raises(ConfigError, match=f"has no znode /{path}") as caught:
+                        ask()
+                    assert caught.value.hint == hint
+            assert native.exists(f"/{path}") is None
+            with connect(f"{url}&create=true") as elector:
+                assert elector.holder("nightly") is None
+            assert native.exists(f"/{path}") is not None
 
     def test_tls(self, tmp_path: Path, election: str) -> None:
         make_certificates(tmp_path)
@@ -342,9 +459,19 @@ class TestSecurity:
                 leadership.candidacy.renew()
             with (
                 connect(f"{secure.url}&tls=true") as elector,
-                pytest.raises(ConfigError, match="not trusted"),
+                pytest.raises(ConfigError, match="not trusted") as caught,
             ):
                 elector.campaign(election, "a", ttl=10, wait=10)
+            assert "SSL_CERT_FILE" in (caught.value.hint or "")
+            stranger = tmp_path / "stranger"
+            stranger.mkdir()
+            make_certificates(stranger)
+            with (
+                connect(f"{secure.url}&ca={stranger / 'ca.pem'}") as elector,
+                pytest.raises(ConfigError, match="not trusted") as caught,
+            ):
+                elector.holder(election)
+            assert f"?ca={stranger / 'ca.pem'} alone" in (caught.value.hint or "")
 
 
 def make_certificates(folder: Path) -> None:

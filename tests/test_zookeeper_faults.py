@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from kazoo.client import KazooClient
 
-from electctl.backend import Bid, Grant
-from electctl.clock import now
-from electctl.elector import LeaderElector, connect
+from electctl.base.clock import now
+from electctl.contract.backend import Bid, Grant
+from electctl.core import lease
+from electctl.core.elector import LeaderElector, connect
 from electctl.errors import LeadershipLost, NotElected, Unreachable, UnsafeTiming
 from electctl.lab.proxy import Proxy
 from electctl.testing.stage import Contender, eventually
@@ -236,7 +237,9 @@ def keep_trying(candidacy: ZooKeeperCandidacy) -> Grant:
     raise AssertionError("not elected in ten tries")
 
 
-def end_session(server: ZooKeeperCluster, contender: Contender) -> None:
+def end_session(
+    server: ZooKeeperCluster, contender: Contender, before: Callable[[], None] | None = None
+) -> None:
     """From outside, with the session's own id and password: a second client closes it."""
     candidacy = contender.attempt.candidacy
     assert isinstance(candidacy, ZooKeeperCandidacy)
@@ -244,6 +247,8 @@ def end_session(server: ZooKeeperCluster, contender: Contender) -> None:
     host, port = server.servers[0].address
     thief = KazooClient(f"{host}:{port}", client_id=candidacy.session.identity)
     thief.start(timeout=15)
+    if before is not None:
+        before()
     thief.stop()
     thief.close()
 
@@ -300,3 +305,34 @@ class Counting(ZooKeeperCluster):
         for end in (len(data) - seal - digest - seal, len(data) - seal):
             struct.pack_into(">q", data, end, zlib.adler32(bytes(data[:end])))
         newest.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", ["the session ends", "eviction by force"])
+def test_a_leader_learns_of_its_loss_before_its_next_renewal(
+    server: ZooKeeperCluster, elector: LeaderElector, election: str, how: str
+) -> None:
+    """No renewal is sent before it knows, unless one is due at that very moment."""
+    sent: list[lease.SendRenewal] = []
+
+    def note(instruction: lease.Instruction) -> None:
+        if isinstance(instruction, lease.SendRenewal):
+            sent.append(instruction)
+
+    for number in range(5):
+        contender = Contender(elector.attempt(election, f"a{number}", ttl=4.0, on_change=note))
+        leadership = contender.elected(10)
+        try:
+            eventually("it is renewed", lambda: bool(sent), 5.0)
+            if how == "eviction by force":
+                sent.clear()
+                elector.evict(election, force=True)
+            else:
+                end_session(server, contender, before=sent.clear)
+            assert leadership.lost.wait(5.0)
+            assert leadership.reason in ("deleted", "expired")
+            assert leadership.remaining() == 0
+        finally:
+            contender.close()
+        if not sent:
+            return
+    raise AssertionError("it was told by a renewal, each time")

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import tooz.coordination
 
-from electctl.elector import LeaderElector, connect
+from electctl.contract.url import BackendURL
+from electctl.core.elector import LeaderElector, connect
 from electctl.errors import NotElected
 from electctl.testing.stage import Contender, eventually
-from electctl.url import BackendURL
 from electctl_zookeeper.lab import ZooKeeperCluster
 from tests.zookeeper import cluster, kazoo_client
 
@@ -159,6 +159,41 @@ class TestContention:
             elector.campaign(election, "ours", ttl=TTL, wait=0)
         native.release()
         elector.campaign(election, "ours", ttl=TTL, wait=SOON).release()
+
+
+class TestSpelling:
+    """``/jobs/nightly`` is one election, however we or kazoo write it."""
+
+    @pytest.mark.parametrize("theirs", ["/jobs/{}", "jobs/{}", "/jobs//{}", "/jobs/{}/"])
+    def test_there_is_one_leader(
+        self,
+        server: ZooKeeperCluster,
+        elector: LeaderElector,
+        exits: ExitStack,
+        election: str,
+        theirs: str,
+    ) -> None:
+        client = exits.enter_context(kazoo_client(server.url))
+        native = kazoo_election(client, theirs.format(election), "native")
+        exits.callback(native.release)
+        assert native.leads.wait(SOON)
+        for spelling in ("/jobs/{}", "jobs/{}", "jobs//{}", "jobs/{}/"):
+            ours = spelling.format(election)
+            with pytest.raises(NotElected, match="'native' leads"):
+                elector.campaign(ours, "ours", ttl=TTL, wait=0)
+            holder = elector.holder(ours)
+            assert holder is not None
+            assert holder.id == "native"
+
+    def test_another_path_is_another_election(
+        self, server: ZooKeeperCluster, elector: LeaderElector, exits: ExitStack, election: str
+    ) -> None:
+        client = exits.enter_context(kazoo_client(server.url))
+        native = kazoo_election(client, f"/jobs/{election}", "native")
+        exits.callback(native.release)
+        assert native.leads.wait(SOON)
+        for other in (election, f"jobs/{election}/x", f"Jobs/{election}", f"jobs%2F{election}"):
+            elector.campaign(other, "ours", ttl=TTL, wait=0).release()
 
 
 class TestOrderAmongAll:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from electctl.elector import connect
+from electctl.core.elector import connect
 from tests.zookeeper import cluster
 
 

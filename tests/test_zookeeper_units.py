@@ -6,6 +6,7 @@ import inspect
 import random
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kazoo import exceptions
 from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.protocol.paths import normpath as kazoo_path
 
+from electctl.contract.url import BackendURL
+from electctl.core.registry import open_backend
 from electctl.errors import (
     ConfigError,
     ElectctlError,
@@ -23,10 +27,10 @@ from electctl.errors import (
     Unreachable,
     UsageError,
 )
-from electctl.registry import open_backend
-from electctl.url import BackendURL
+from electctl.lab.certificates import make_certificates
 from electctl_zookeeper.failures import ANSWERS, SessionLost, translate
 from electctl_zookeeper.names import (
+    NAMING,
     RECIPES,
     Paths,
     contender,
@@ -37,7 +41,7 @@ from electctl_zookeeper.names import (
 )
 from electctl_zookeeper.proof import Proof
 from electctl_zookeeper.record import MAX_VALUE, Record
-from electctl_zookeeper.target import TLS, Target
+from electctl_zookeeper.target import Target
 
 UID = "0123456789abcdef0123456789abcdef"
 
@@ -47,22 +51,39 @@ def java(number: int) -> str:
     return f"{number:010d}"
 
 
-class TestNames:
-    """An election's name is its path, as kazoo's users write it."""
+def canonical_ones(spellings: list[str]) -> list[str]:
+    """The names of those that have one."""
+    found = []
+    for spelling in spellings:
+        with suppress(UsageError):
+            found.append(NAMING.canonical(spelling))
+    return found
 
-    @pytest.mark.parametrize("name", ["nightly", "jobs/nightly", "a b", "-rf", "é", "a.b/..c", ":"])
+
+class TestNames:
+    """An election's name is its path, in each spelling that kazoo's users write."""
+
+    @pytest.mark.parametrize(
+        "name", ["nightly", "jobs/nightly", "a b", "-rf", "é", "a.b/..c", ":", "%2F", "a/.electctl"]
+    )
     def test_a_legal_path_is_used_verbatim(self, name: str) -> None:
+        assert NAMING.canonical(name) == name
         assert Paths.of(name, "").parent == f"/{name}"
         assert Paths.of(name, "/some/root").parent == f"/some/root/{name}"
+
+    @given(st.lists(st.sampled_from(["a", "é", "", "b c", ".electctlx"]), min_size=1))
+    def test_spellings_are_one_where_they_are_one_for_kazoo(self, segments: list[str]) -> None:
+        spelling = "/".join(["x", *segments])
+        for one in (spelling, f"/{spelling}", f"{spelling}/"):
+            path = Paths.of(NAMING.canonical(one), "").parent
+            assert path == kazoo_path(f"/{one}").rstrip("/")
 
     @pytest.mark.parametrize(
         "name",
         [
             "",
             "/",
-            "/a",
-            "a/",
-            "a//b",
+            "//",
             ".",
             "..",
             "a/../b",
@@ -70,31 +91,34 @@ class TestNames:
             "\x7f",
             "🗳",
             "\ue000",
-            "%a",
             ".electctl",
-            ".electctl/x",
+            "/.electctl/x",
             "zookeeper/quota",
+            "//zookeeper",
         ],
     )
-    def test_any_other_name_becomes_one_legal_segment(self, name: str) -> None:
-        parent = Paths.of(name, "").parent
-        assert parent.startswith("/%")
-        assert is_path(parent[1:])
-        assert "/" not in parent[1:]
+    def test_what_is_no_path_of_elections_is_refused(self, name: str) -> None:
+        with pytest.raises(UsageError) as caught:
+            NAMING.canonical(name)
+        assert caught.value.hint
+        assert "\n" not in caught.value.message
 
-    @given(st.lists(st.text("ab/.%2F\n\x00é", max_size=6), unique=True, min_size=2))
-    def test_no_two_names_share_a_path(self, names: list[str]) -> None:
+    @given(st.lists(st.text("ab/.%2Fé", min_size=1, max_size=6), min_size=2))
+    def test_no_two_names_share_a_path(self, spellings: list[str]) -> None:
+        names = set(canonical_ones(spellings))
         paths = [Paths.of(name, "") for name in names]
         assert len({path.parent for path in paths}) == len(names)
         assert len({path.marks for path in paths}) == len(names)
 
     @given(st.text(st.characters(codec="utf-8"), max_size=20))
-    def test_what_is_ours_lies_outside_every_election(self, name: str) -> None:
-        paths = Paths.of(name, "")
-        for own in (paths.marks, paths.checkpoints, paths.mark(UID), paths.checkpoint(name)):
-            assert own.startswith("/.electctl/")
-            assert is_path(own[1:])
-        assert not paths.parent.startswith("/.electctl")
+    def test_what_is_ours_lies_outside_every_election(self, spelling: str) -> None:
+        for name in canonical_ones([spelling]):
+            paths = Paths.of(name, "")
+            for own in (paths.marks, paths.checkpoints, paths.mark(UID), paths.checkpoint(name)):
+                assert own.startswith("/.electctl/")
+                assert is_path(own[1:])
+            assert is_path(paths.parent[1:])
+            assert not f"{paths.parent}/".startswith("/.electctl/")
 
     @pytest.mark.parametrize("recipe", RECIPES)
     def test_each_recipe_is_read_back(self, recipe: str) -> None:
@@ -291,29 +315,29 @@ class TestURL:
     """zk:// and its options."""
 
     def test_all_that_it_can_carry(self, tmp_path: Path) -> None:
-        for name in ("ca", "cert", "key"):
-            (tmp_path / name).touch()
+        make_certificates(tmp_path)
+        files = f"ca={tmp_path}/ca.crt&cert={tmp_path}/client.crt&key={tmp_path}/client.key"
         found = target(
-            f"zk://u:p@a:1,[::1],c/x/y/?recipe=curator-latch&tick=500ms&auth=sasl"
-            f"&ca={tmp_path}/ca&cert={tmp_path}/cert&key={tmp_path}/key"
+            f"zk://u:p@a:1,[::1],c/x/y/?recipe=curator-latch&tick=500ms&auth=sasl&{files}"
         )
         assert found.hosts == (("a", 1), ("::1", 2181), ("c", 2181))
         assert found.peer == "a:1,[::1]:2181,c:2181"
         assert found.chroot == "/x/y"
-        assert (found.user, found.password, found.auth) == ("u", "p", "sasl")
-        assert found.creator_acl
+        assert (found.user, found.credentials.get().secret, found.auth) == ("u", "p", "sasl")
+        assert found.acl == "parent"
         assert found.recipe == "curator-latch"
         assert found.tick == 0.5
-        assert found.tls == TLS(f"{tmp_path}/ca", f"{tmp_path}/cert", f"{tmp_path}/key")
+        assert found.tls is not None
+        assert len(found.tls.get().get_ca_certs()) == 1
         assert "'p'" not in repr(found)
 
     def test_defaults(self) -> None:
         found = target("zk://h")
         assert found.hosts == (("h", 2181),)
-        assert (found.chroot, found.recipe, found.creator_acl, found.tls) == (
+        assert (found.chroot, found.recipe, found.acl, found.tls) == (
             "",
             "kazoo",
-            False,
+            "open",
             None,
         )
 

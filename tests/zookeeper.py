@@ -9,8 +9,8 @@ from typing import Any
 from kazoo.client import KazooClient
 from kazoo.exceptions import LockTimeout
 
+from electctl.contract.url import BackendURL
 from electctl.testing import Foreign, Harness
-from electctl.url import BackendURL
 from electctl_zookeeper.lab import ZooKeeperCluster
 
 USERS = {"alice": "alice-secret"}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from electctl.elector import LeaderElector
+from electctl.core.elector import LeaderElector
 from electctl.testing.stage import Contender, eventually
 from electctl_zookeeper.names import in_order
 
@@ -38,4 +38,6 @@ def queued(elector: LeaderElector, election: str, *ids: str) -> None:
 
 
 def children(native: Any, election: str) -> list[str]:
+    if native.exists(f"/{election}") is None:
+        return []
     return [one.name for one in in_order(native.get_children(f"/{election}"))]

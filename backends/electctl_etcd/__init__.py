@@ -5,7 +5,7 @@ Importing this module imports no client library. What it does not guarantee: see
 
 from __future__ import annotations
 
-from electctl.backend import Plugin
+from electctl.contract.backend import Plugin
 from electctl_etcd.traits import TRAITS
 
 PLUGIN = Plugin(
@@ -14,6 +14,10 @@ PLUGIN = Plugin(
     backend="electctl_etcd.elector:EtcdBackend",
     requires="etcd3",
     lab="electctl_etcd.lab:EtcdCluster",
+    natives={
+        "etcdctl-lock": "electctl_etcd.native:lock",
+        "etcdctl-elect": "electctl_etcd.native:elect",
+    },
     example="etcd://127.0.0.1:2379",
     options={
         "ca": "file with the certificates to trust (etcds://; the system's own by default)",

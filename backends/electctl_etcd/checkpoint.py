@@ -18,15 +18,16 @@ def _stamp(token: int, seq: int) -> bytes:
     return b"%020d %020d\n" % (token, seq)
 
 
-def write(holder: bytes, token: int, target: bytes, seq: int, value: bytes) -> Any:
+def write(holder: bytes, token: int, target: bytes, seq: int, value: bytes, *also: Any) -> Any:
     """A transaction: if ``holder`` was created at ``token``, and ``target`` is not newer than
-    (``token``, ``seq``), write ``value`` there; else change nothing. Bears repeating.
+    (``token``, ``seq``), write ``value`` there and do what ``also`` says; else change nothing.
+    Bears repeating.
     """
     put = [requests.put(target, _stamp(token, seq) + value)]
     replace = requests.nested([requests.value_below(target, _stamp(token, seq + 1))], put, [])
     return requests.txn(
         [requests.created_at(holder, token)],
-        [requests.nested([requests.created_at(target, 0)], put, [replace])],
+        [requests.nested([requests.created_at(target, 0)], put, [replace]), *also],
     )
 
 

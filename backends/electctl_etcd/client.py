@@ -8,33 +8,46 @@ have been sent to several members, one after the other; so everything that is se
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any
 
-from electctl.clock import now
+from electctl.base.clock import now
+from electctl.base.fresh import Fresh
+from electctl.contract.credentials import Credentials, nobody
 from electctl.errors import ElectctlError, LeadershipLost, Refused, Unreachable
+from electctl_etcd.denial import explained
 from electctl_etcd.rpc import (
-    Compacted,
     LeaseExists,
-    WatchBroken,
-    describe,
+    Silent,
     grpc,
     is_auth_disabled,
     is_stale_token,
     pb,
     translate,
 )
+from electctl_etcd.streams import KeepAlives, Member, Stream
 
 #: Seconds for one request where no candidate's timing says otherwise.
 REQUEST_TIMEOUT = 5.0
 
+#: Seconds that a new connection has before it may be replaced: TCP, TLS and HTTP/2 need up to four
+#: round trips, and where a new one is as silent as the last, it is not the connection.
+_SETTLED = 5.0
+
 _CHANNEL_OPTIONS = (
     # A server that comes back is to be noticed within a second.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # How long one try to connect may take, whatever its name says.
+    ("grpc.min_reconnect_backoff_ms", int(_SETTLED * 1000)),
+    # A name that stands for another address now is looked up again at the next attempt; gRPC
+    # would do so every 30 s at most.
+    ("grpc.dns_min_time_between_resolutions_ms", 500),
+    # What http_proxy, https_proxy and grpc_proxy name is for web pages. It would be asked to
+    # connect to an etcd on loopback.
+    ("grpc.enable_http_proxy", 0),
+    # Nor may a TXT record of the domain say how requests are tried again.
+    ("grpc.service_config_disable_resolution", 1),
     # Each client its own connections: closing one must not touch another's.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_receive_message_length", -1),
@@ -42,145 +55,95 @@ _CHANNEL_OPTIONS = (
 # A member that has lost its leader then refuses at once instead of letting the request wait
 # (etcd clientv3.WithRequireLeader), and breaks off its watches.
 _REQUIRE_LEADER = ("hasleader", "true")
-
-
-class _OneRequest:
-    """The sending side of a stream: one request, then open until it is closed.
-
-    Closing our side early would be enough for etcd itself, not for its gRPC proxy.
-    """
-
-    def __init__(self, request: Any) -> None:
-        self._request = request
-        self._closed = threading.Event()
-
-    def __iter__(self) -> Iterator[Any]:
-        yield self._request
-        self._closed.wait()
-
-    def close(self) -> None:
-        self._closed.set()
-
-
-class Stream:
-    """One watch that the server has confirmed, read by a thread of its own.
-
-    It has no deadline: who holds it must ask ``endpoint`` something from time to time.
-    """
-
-    def __init__(self, endpoint: Endpoint, request: Any, metadata: Any) -> None:
-        self.endpoint = endpoint
-        self._requests = _OneRequest(request)
-        self._call = endpoint.watches.Watch(iter(self._requests), metadata=metadata)
-        self._changed = threading.Condition()
-        self._events: deque[list[Any]] = deque()
-        self._created = False
-        self._error: ElectctlError | None = None
-        self._closed = False
-        threading.Thread(target=self._read, name="electctl-etcd-watch", daemon=True).start()
-
-    def confirmed(self, timeout: float) -> bool:
-        """Wait until the server has set the watch up. Raises what it answered instead."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._created or self._error or self._closed, timeout)
-            if self._error is not None:
-                raise self._error
-            return self._created
-
-    def take(self, timeout: float) -> list[Any] | None:
-        """The next events, in order; None after ``timeout`` seconds, or once closed.
-
-        Raises WatchBroken, Compacted (its history is gone), Refused.
-        """
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._events or self._error or self._closed, max(0.0, timeout)
-            )
-            if self._closed:
-                return None
-            if self._events:
-                return self._events.popleft()
-            if self._error is not None:
-                raise self._error
-            return None
-
-    def close(self) -> None:
-        """From any thread: end it; a blocked :meth:`take` returns None."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        self._requests.close()
-        self._call.cancel()
-
-    def _read(self) -> None:
-        try:
-            for response in self._call:
-                self._put(response)
-            error: ElectctlError = WatchBroken(f"etcd at {self.endpoint.name} ended a watch")
-        except grpc.RpcError as failed:
-            error = self.endpoint.translate(failed)
-        with self._changed:
-            self._error = self._error or _broken(error)
-            self._changed.notify_all()
-        self._requests.close()
-
-    def _put(self, response: Any) -> None:
-        with self._changed:
-            if response.canceled:
-                self._error = self._why_cancelled(response)
-            elif response.created:
-                self._created = True
-            elif response.events:
-                self._events.append(list(response.events))
-            self._changed.notify_all()
-
-    def _why_cancelled(self, response: Any) -> ElectctlError:
-        name = self.endpoint.name
-        if response.compact_revision:
-            return Compacted(f"etcd at {name} has compacted the history that a watch was to read")
-        return _broken(describe(grpc.StatusCode.UNAVAILABLE, response.cancel_reason, name))
-
-
-def _broken(error: ElectctlError) -> ElectctlError:
-    if isinstance(error, Unreachable):
-        return WatchBroken(error.message, hint=error.hint)
-    return error
+#: Calls whose errors are known by the time they come out.
+_STREAMS = ("open_watch", "keep_alive", "keep_alive_once", "ready_to_keep_alive")
 
 
 class Endpoint:
-    """One member: its channel and its calls, each ``(request, timeout=, metadata=)``."""
+    """One connection to one member: its channel and its calls, each ``(request, timeout=,
+    metadata=)``. It is never mended, but replaced."""
 
-    def __init__(self, name: str, credentials: Any) -> None:
+    def __init__(self, name: str, credentials: Any | None, trusted: str) -> None:
         self.name = name
-        self._secure = credentials is not None
-        self.channel = (
-            grpc.insecure_channel(name, options=_CHANNEL_OPTIONS)
-            if credentials is None
-            else grpc.secure_channel(name, credentials, options=_CHANNEL_OPTIONS)
-        )
-        self.kv = pb.KVStub(self.channel)
-        self.leases = pb.LeaseStub(self.channel)
-        self.watches = pb.WatchStub(self.channel)
-        self.auth = pb.AuthStub(self.channel)
+        self._trusted = "" if credentials is None else trusted
+        #: What it was made with, and keeps.
+        self.credentials = credentials
+        self.made = now()
+        #: When anything came from the member last.
+        self.heard = 0.0
+        if credentials is None:
+            self.channel = grpc.insecure_channel(name, options=_CHANNEL_OPTIONS)
+        else:
+            self.channel = grpc.secure_channel(name, credentials, options=_CHANNEL_OPTIONS)
+        self.kv = pb.calls(self.channel, "KV")
+        self.leases = pb.calls(self.channel, "Lease")
+        self.watches = pb.calls(self.channel, "Watch")
+        self.auth = pb.calls(self.channel, "Auth")
+        #: Streams of keep-alives that nobody uses now.
+        self._held: list[KeepAlives] = []
+        self._lock = threading.Lock()
 
     def translate(self, error: Any) -> ElectctlError:
         """What an error of a call to this member means."""
-        return translate(error, self.name, secure=self._secure)
+        return translate(error, self.name, trusted=self._trusted)
 
     def keep_alive(self, request: Any, *, timeout: float, metadata: Any) -> Any:
-        """One keep-alive, on a stream of its own: its time-out is that of the stream.
-
-        A stream that is held over many keep-alives would answer late ones with early answers.
-        """
-        requests = _OneRequest(request)
-        call = self.leases.LeaseKeepAlive(iter(requests), timeout=timeout, metadata=metadata)
-        try:
-            for answer in call:
+        """One keep-alive, on a stream that is held for the next one."""
+        deadline = now() + timeout
+        held = self._take(metadata)
+        if held is not None:
+            answer = self._keep(held, request, timeout)
+            if answer is not None:
                 return answer
+        fresh = KeepAlives(self, metadata)
+        return self._keep(fresh, request, deadline - now(), last=True)
+
+    def keep_alive_once(self, request: Any, *, timeout: float, metadata: Any) -> Any:
+        """One keep-alive, on a stream of its own."""
+        stream = KeepAlives(self, metadata)
+        try:
+            return stream.ask(request, timeout)
         finally:
-            requests.close()
-            call.cancel()
-        raise Unreachable(f"etcd at {self.name} ended a keep-alive without an answer")
+            stream.close()
+
+    def _keep(self, stream: KeepAlives, request: Any, timeout: float, *, last: bool = False) -> Any:
+        """The answer; None if the stream turned out to be broken and it is not the ``last`` try."""
+        deadline = now() + timeout
+        try:
+            answer = stream.ask(request, timeout)
+        except BaseException as error:
+            stream.close()
+            if last or not isinstance(error, Unreachable) or now() >= deadline:
+                raise
+            return None
+        self._hold(stream)
+        return answer
+
+    def ready_to_keep_alive(self, _: None, *, timeout: float, metadata: Any) -> None:
+        """Have a stream for the first keep-alive, with all the threads that it needs."""
+        self._hold(self._take(metadata) or KeepAlives(self, metadata))
+
+    def _take(self, metadata: Any) -> KeepAlives | None:
+        while True:
+            with self._lock:
+                if not self._held:
+                    return None
+                stream = self._held.pop()
+            # Another token, or it broke meanwhile.
+            if stream.sound and stream.metadata == metadata:
+                return stream
+            stream.close()
+
+    def drop_keep_alives(self) -> None:
+        """Close the streams that are held."""
+        with self._lock:
+            held, self._held = self._held, []
+        for stream in held:
+            stream.close()
+
+    def _hold(self, stream: KeepAlives) -> None:
+        with self._lock:
+            self._held.append(stream)
 
     def open_watch(self, request: Any, *, timeout: float, metadata: Any) -> Stream:
         """A watch that this member has confirmed."""
@@ -192,61 +155,101 @@ class Endpoint:
             stream.close()
             raise
         stream.close()
-        raise Unreachable(f"etcd at {self.name} did not set up a watch in time")
+        raise Silent(f"etcd at {self.name} did not set up a watch in time")
 
 
 class Client:
-    """A cluster behind its endpoints. Safe to use from several threads."""
+    """A cluster behind its endpoints. Safe to use from several threads.
+
+    ``trusted`` says, for people, which authorities are in ``credentials``.
+    """
 
     def __init__(
         self,
         endpoints: tuple[str, ...],
         *,
-        credentials: Any = None,
-        user: str | None = None,
-        password: str | None = None,
+        tls: Fresh[Any] | None = None,
+        trusted: str = "",
+        credentials: Credentials | None = None,
     ) -> None:
-        self._endpoints = [Endpoint(name, credentials) for name in endpoints]
+        self._tls = tls
+        self._credentials = credentials or nobody()
+        self._trusted = trusted
+        self._endpoints = [self._connect(name) for name in endpoints]
         self._current = 0
         self._lock = threading.Lock()
-        self._user = user
-        self._password = password
-        self._token: str | None = None if user else ""
+        self._user = self._credentials.user
+        self._token: str | None = None if self._user else ""
+        #: By how many it is still to be closed.
+        self._users = 1
         self._closed = False
+
+    def _connect(self, name: str) -> Endpoint:
+        made = None if self._tls is None else self._tls.get()
+        return Endpoint(name, made, self._trusted)
 
     @property
     def endpoint(self) -> Endpoint:
         """The member that is asked first."""
         return self._endpoints[self._current]
 
-    def leave(self, endpoint: Endpoint) -> None:
+    def leave(self, endpoint: Member) -> None:
         """Ask the next member first from now on, if this one was asked first."""
         with self._lock:
             if self.endpoint is endpoint:
                 self._current = (self._current + 1) % len(self._endpoints)
+
+    def _replaced(self, number: int, failed: Endpoint, dead: bool) -> bool:
+        """After a failure: whether there is another connection to member ``number`` by now.
+
+        A new one is made if the last is ``dead``, or the files with our credentials say something
+        else than it was made with. Calls that are under way on the old one break off, and are tried
+        on the new one.
+        """
+        with self._lock:
+            there = self._endpoints[number]
+            if there is failed and not self._closed:
+                outdated = self._tls and self._tls.get() is not failed.credentials
+                if dead or outdated:
+                    self._endpoints[number] = self._connect(failed.name)
+            replaced = self._endpoints[number] is not failed
+        if replaced and there is failed:
+            failed.channel.close()
+        return replaced
 
     def call(self, rpc: str, request: Any, timeout: float) -> Any:
         """Send a request, which must bear repeating, to one member after the other until one
         answers, within ``timeout`` seconds for all of them. ``rpc`` names a call of
         :class:`Endpoint`, as in "kv.Txn".
 
+        A connection on which nothing came for a whole request is replaced for the next one.
+
         Raises Unreachable when no member answered; Refused, LeadershipLost (a lease that does not
         exist), UsageError and ConfigError as the first that answered said.
         """
         deadline = now() + timeout
-        tries = len(self._endpoints)
         # Half of the time for the first, so that a stopped member costs no renewal; all the rest
         # for the second, so that a slow network has its time. Members that refuse cost none.
-        share = timeout if tries == 1 else timeout / 2
+        share = timeout if len(self._endpoints) == 1 else timeout / 2
+        # Our own round over all of them: another thread may move the first meanwhile.
+        first = self._current
+        left = list(range(first, len(self._endpoints))) + list(range(first))
         while True:
-            tries -= 1
-            endpoint = self.endpoint
+            began = now()
+            endpoint = self._endpoints[left[0]]
             try:
                 return self._ask(endpoint, rpc, request, share)
-            except Unreachable:
-                self.leave(endpoint)
+            except Unreachable as error:
                 share = deadline - now()
-                if not tries or share <= 0:
+                silent = isinstance(error, Silent) and endpoint.heard < began
+                dead = silent and now() - endpoint.made >= _SETTLED
+                if silent:  # before another stands in its place
+                    self.leave(endpoint)
+                if self._replaced(left[0], endpoint, dead) and share > 0 and not silent:
+                    continue
+                self.leave(endpoint)
+                del left[0]
+                if not left or share <= 0:
                     raise
 
     def _ask(self, endpoint: Endpoint, rpc: str, request: Any, timeout: float) -> Any:
@@ -255,28 +258,31 @@ class Client:
         try:
             token = self._log_in(endpoint, timeout)
             try:
-                return send(request, timeout=deadline - now(), metadata=_metadata(token))
+                answer = send(request, timeout=deadline - now(), metadata=_metadata(token))
+                endpoint.heard = now()
+                return answer
             except grpc.RpcError as error:
                 if not (token and is_stale_token(error)):
                     raise
             except Refused:
                 # A watch under a stale token is refused as if it lacked permission.
-                if not (token and rpc == "open_watch"):
+                if not (token and rpc in _STREAMS):
                     raise
             self._token = None
             token = self._log_in(endpoint, deadline - now())
             return send(request, timeout=deadline - now(), metadata=_metadata(token))
         except grpc.RpcError as error:
-            raise endpoint.translate(error) from error
+            raise explained(endpoint.translate(error), request, self._user) from error
         except ValueError as error:
-            if not self._closed:
+            if not self._closed and endpoint in self._endpoints:
                 raise
             raise Unreachable("the connection to etcd was closed here") from error
 
     def _log_in(self, endpoint: Endpoint, timeout: float) -> str:
         """The token to send; "" where none is needed."""
         if self._token is None:
-            login = pb.AuthenticateRequest(name=self._user, password=self._password or "")
+            password = self._credentials.get().secret
+            login = pb.AuthenticateRequest(name=self._user, password=password or "")
             try:
                 self._token = str(endpoint.auth.Authenticate(login, timeout=timeout).token)
             except grpc.RpcError as error:
@@ -285,10 +291,22 @@ class Client:
                 self._token = ""
         return self._token
 
+    def share(self) -> bool:
+        """Have it stay open until it was closed once more. False if it is closed already."""
+        with self._lock:
+            if not self._closed:
+                self._users += 1
+            return not self._closed
+
     def close(self) -> None:
-        """Close all connections; calls in progress raise Unreachable."""
-        self._closed = True
-        for endpoint in self._endpoints:
+        """Close all connections, if we are the last; calls in progress raise Unreachable."""
+        with self._lock:
+            self._users -= 1
+            if self._users > 0:
+                return
+            self._closed = True
+            endpoints = list(self._endpoints)
+        for endpoint in endpoints:
             endpoint.channel.close()
 
     # The requests of the lease API ---------------------------------------------------------------
@@ -310,9 +328,26 @@ class Client:
         except LeadershipLost:
             return
 
-    def keep_alive(self, lease: int, timeout: float) -> Any:
-        """The answer to one keep-alive; its TTL is 0 or less if the lease is gone."""
-        return self.call("keep_alive", pb.LeaseKeepAliveRequest(ID=lease), timeout)
+    def get_ready(self, timeout: float) -> None:
+        """Have what the first keep-alive needs."""
+        self.call("ready_to_keep_alive", None, timeout)
+
+    def keep_alive(self, lease: int, timeout: float, *, held: bool = True) -> Any:
+        """The answer to one keep-alive; its TTL is 0 or less if the lease is gone.
+
+        ``held``: on a stream that stays open for the next one.
+        """
+        rpc = "keep_alive" if held else "keep_alive_once"
+        return self.call(rpc, pb.LeaseKeepAliveRequest(ID=lease), timeout)
+
+    def drop_keep_alives(self) -> None:
+        """Close the streams that are held for keep-alives."""
+        for endpoint in self._endpoints:
+            endpoint.drop_keep_alives()
+
+    def remaining(self, lease: int, timeout: float) -> Any:
+        """The answer to how long a lease has: whole seconds, rounded down; below 0: it is gone."""
+        return self.call("leases.LeaseTimeToLive", pb.LeaseTimeToLiveRequest(ID=lease), timeout)
 
 
 def _metadata(token: str) -> tuple[tuple[str, str], ...]:

@@ -6,20 +6,24 @@ eviction, that there is one leader: the deleted holder learns of it at its next 
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from electctl.backend import Backend, Bid, Candidacy, Holder, View, Watch
+from electctl.base.fresh import Fresh
+from electctl.base.tls import authorities, load_tls, system_authorities, whom
+from electctl.contract.backend import Backend, Bid, Candidacy, Holder, Leftover, View, Watch
+from electctl.contract.traits import Traits
+from electctl.contract.url import BackendURL
 from electctl.errors import ConfigError, LeadershipLost, UsageError
-from electctl.traits import Traits
-from electctl.url import BackendURL
-from electctl_etcd import checkpoint, keys, requests
+from electctl_etcd import checkpoint, keys, requests, sweep
 from electctl_etcd.candidacy import EtcdCandidacy
 from electctl_etcd.client import REQUEST_TIMEOUT, Client
 from electctl_etcd.roster import Roster
-from electctl_etcd.rpc import grpc, pb
+from electctl_etcd.rpc import grpc
 from electctl_etcd.traits import TRAITS
 from electctl_etcd.watch import EtcdWatch
 
@@ -41,6 +45,7 @@ class EtcdBackend(Backend):
                 f"an {url.scheme} URL has no path",
                 hint="the election's name is the key prefix; give it to the command",
             )
+        self._closed = False
         self._client = Client(
             tuple(
                 f"[{host}]:{port or DEFAULT_PORT}"
@@ -48,9 +53,9 @@ class EtcdBackend(Backend):
                 else f"{host}:{port or DEFAULT_PORT}"
                 for host, port in url.hosts or ((DEFAULT_HOST, None),)
             ),
-            credentials=_credentials(url),
-            user=url.user,
-            password=url.password,
+            tls=_credentials(url),
+            trusted=whom(url.options.get("ca")),
+            credentials=url.credentials(),
         )
 
     @property
@@ -68,8 +73,7 @@ class EtcdBackend(Backend):
         view, first = roster.view(), roster.first()
         if view.holder is None or first is None or not first.lease:
             return view
-        request = pb.LeaseTimeToLiveRequest(ID=first.lease)
-        answer = self._client.call("leases.LeaseTimeToLive", request, REQUEST_TIMEOUT)
+        answer = self._client.remaining(first.lease, REQUEST_TIMEOUT)
         if answer.TTL < 0:
             return view  # the lease has gone since; the next look shows it
         holder = replace(view.holder, ttl=float(answer.grantedTTL), expires_in=float(answer.TTL))
@@ -110,18 +114,38 @@ class EtcdBackend(Backend):
                 if self._client.call("kv.Txn", request, REQUEST_TIMEOUT).succeeded:
                     return holder
 
+    def give_back(self, receipt: str) -> None:
+        """Revoke the lease of the grant, which deletes its key in the same step."""
+        try:
+            lease = int(receipt, 16)
+        except ValueError:
+            lease = 0
+        if not keys.ours(lease):
+            raise UsageError("this is no receipt of a grant on etcd")
+        self._client.revoke(lease, REQUEST_TIMEOUT)
+
     def read_checkpoint(self, election: str, slot: str) -> bytes | None:
         """See :meth:`Backend.read_checkpoint`. A linearizable read."""
         request = requests.get(keys.checkpoint_key(election, slot)).request_range
         found = self._client.call("kv.Range", request, REQUEST_TIMEOUT).kvs
         return checkpoint.read(found[0].value) if found else None
 
+    def leftovers(self) -> Iterator[Leftover]:
+        """See :mod:`electctl_etcd.sweep`."""
+        return sweep.leftovers(self._client)
+
+    def sweep(self, leftover: Leftover) -> bool:
+        """One transaction, with the check that there is no candidate and that nothing changed."""
+        return sweep.sweep(self._client, leftover)
+
     def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+        """Close the connections, as soon as no candidacy uses them any more."""
+        if not self._closed:
+            self._closed = True
+            self._client.close()
 
 
-def _credentials(url: BackendURL) -> Any:
+def _credentials(url: BackendURL) -> Fresh[Any] | None:
     given = url.options.keys() & {"ca", "cert", "key"}
     if url.scheme != "etcds":
         if given:
@@ -129,17 +153,28 @@ def _credentials(url: BackendURL) -> Any:
         return None
     if ("cert" in given) != ("key" in given):
         raise UsageError("a client certificate needs both ?cert= and ?key=", hint="give both")
-    ca, key, cert = (_read(name, url.options.get(name)) for name in ("ca", "key", "cert"))
-    return grpc.ssl_channel_credentials(ca, key, cert)
+    ca, key, cert = (url.options.get(name) for name in ("ca", "key", "cert"))
+
+    def read() -> tuple[bytes | None, ...]:
+        return authorities(ca), *(None if path is None else _read(path) for path in (key, cert))
+
+    def load() -> Any:
+        before = read()
+        # gRPC would notice only at the next connection, and then say nothing of use. It has
+        # authorities of its own, too, which are not those of the system.
+        load_tls(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ca, cert, key)
+        if before != read():
+            raise ConfigError("the TLS files changed while they were read", hint="try again")
+        return grpc.ssl_channel_credentials(*before)
+
+    trusted = system_authorities() if ca is None else (ca,)
+    return Fresh([*trusted, *(path for path in (key, cert) if path is not None)], load)
 
 
-def _read(option: str, path: str | None) -> bytes | None:
-    if path is None:
-        return None
+def _read(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(
-            f"the file of ?{option}= cannot be read: {path}: {error.strerror}",
-            hint="is it there, and readable?",
+            f"{path} cannot be used: {error.strerror}", hint="is it there, and readable?"
         ) from None

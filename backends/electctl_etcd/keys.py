@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import re
 import secrets
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-from electctl.errors import UsageError
+from electctl.contract.naming import Naming
 
 ROOT = "electctl.io"
+#: A name is the beginning of keys, byte for byte: ``/a``, ``a`` and ``a/`` are three for etcdctl.
+NAMING = Naming(reserved=(f"{ROOT}/",))
 _HEX = re.compile(rb"(?:0|[1-9a-f][0-9a-f]*)\Z")
 # The first of the 16 hex digits of a lease id that we choose; the rest is random. A server's own
 # choice begins with 16 bits of its member's id and then milliseconds since 1970 modulo 2**40
@@ -41,19 +43,9 @@ def ours(lease: int) -> bool:
     return lease >> _RANDOM_BITS == _MARK
 
 
-def check_election(name: str) -> str:
-    """Return ``name``; raise UsageError if its keys would lie among our own."""
-    if name == ROOT or name.startswith(ROOT + "/"):
-        raise UsageError(
-            f"an election on etcd cannot be named {name!r}: {ROOT}/ holds electctl's own keys",
-            hint="choose another name",
-        )
-    return name
-
-
 def prefix(election: str) -> bytes:
     """What the keys of all candidates begin with."""
-    return check_election(election).encode() + b"/"
+    return election.encode() + b"/"
 
 
 def prefix_end(start: bytes) -> bytes:
@@ -83,14 +75,36 @@ def nested_note(key: bytes, election: str) -> str:
     )
 
 
+def own_prefix(election: str) -> bytes:
+    """What our own keys of an election begin with."""
+    return f"{ROOT}/{quote(election, safe='')}/".encode()
+
+
+def own_election(key: bytes) -> str | None:
+    """The election that one of our own keys belongs to."""
+    root, _, rest = key.decode(errors="replace").partition("/")
+    name, slash, _ = rest.partition("/")
+    return unquote(name) if root == ROOT and slash else None
+
+
+def checkpoints(election: str) -> bytes:
+    """What the keys of all its checkpoints begin with."""
+    return own_prefix(election) + b"checkpoint/"
+
+
+def used_key(election: str) -> bytes:
+    """Where it is noted when the election was used last, if it has a checkpoint."""
+    return own_prefix(election) + b"used"
+
+
 def eviction_key(election: str) -> bytes:
     """Where the request to stop is left. It names one term."""
-    return f"{ROOT}/{quote(check_election(election), safe='')}/evict".encode()
+    return f"{ROOT}/{quote(election, safe='')}/evict".encode()
 
 
 def checkpoint_key(election: str, slot: str) -> bytes:
     """Where the guarded checkpoint of a slot is."""
-    name = quote(check_election(election), safe="")
+    name = quote(election, safe="")
     return f"{ROOT}/{name}/checkpoint/{quote(slot, safe='')}".encode()
 
 

@@ -11,9 +11,11 @@ import json
 import os
 import subprocess
 from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote
+from urllib.request import urlopen
 
 from electctl.errors import Unreachable
 from electctl.lab.certificates import make_certificates
@@ -37,6 +39,9 @@ class EtcdCluster(Cluster):
     """
 
     node_counts: ClassVar[tuple[int, ...]] = (1, 3, 5)
+    followers_serve: ClassVar[bool] = True
+    votes: ClassVar[bool] = True
+    asks_libc: ClassVar[bool] = False  # it is written in Go
 
     def __init__(
         self,
@@ -53,6 +58,8 @@ class EtcdCluster(Cluster):
         self.elections = tuple(elections)
         self.extra = tuple(extra)
         self.certificates = home / "tls"
+        self.ways = Ways()
+        self._gates: dict[int, Gate] = {}
 
     @property
     def tls(self) -> bool:
@@ -74,9 +81,20 @@ class EtcdCluster(Cluster):
     def peer_port(self, number: int) -> int:
         """The port at which the other members reach member ``number``.
 
-        For a subclass that puts something between them; the member listens at ``etcd-N-peer``.
+        It listens at ``etcd-N-peer``; in a breakable cluster a gate stands before that.
         """
-        return self.port(f"etcd-{number}-peer")
+        inside = self.port(f"etcd-{number}-peer")
+        if not self.breakable:
+            return inside
+        port = self.port(f"etcd-{number}-gate")
+        if number not in self._gates:
+            target = (HOST, inside)
+            ways = {caller: self.ways.add(caller, number, target) for caller in range(self.nodes)}
+            self._gates[number] = Gate(port, ways, self._pids)
+        return port
+
+    def _pids(self) -> dict[int, int]:
+        return {number: server.pid for number, server in enumerate(self.servers) if server.pid}
 
     def _member(self, program: str, name: str, peers: dict[str, str]) -> Server:
         port = self.port(name)
@@ -174,44 +192,41 @@ class EtcdCluster(Cluster):
             options = f"?ca={folder}/ca.crt&cert={folder}/client.crt&key={folder}/client.key"
         return f"{self.scheme}://{login}{hosts}" + (f"/{options}" if options else "")
 
+    # For faults ----------------------------------------------------------------------------------
 
-class SeparableEtcd(EtcdCluster):
-    """Members that can be cut off from each other: they meet through gates.
-
-    One that is cut off is not told: its links stay open and carry nothing, as behind a router that
-    drops packets. A member's number is its place in ``servers``.
-    """
-
-    def __init__(self, home: Path, nodes: int) -> None:
-        super().__init__(home, nodes)
-        self.ways = Ways()
-        self._gates: dict[int, Gate] = {}
-
-    def peer_port(self, number: int) -> int:
-        port = self.port(f"etcd-{number}-gate")
-        if number not in self._gates:
-            target = (HOST, super().peer_port(number))
-            ways = {caller: self.ways.add(caller, number, target) for caller in range(self.nodes)}
-            self._gates[number] = Gate(port, ways, self._pids)
-        return port
-
-    def _pids(self) -> dict[int, int]:
-        return {number: server.pid for number, server in enumerate(self.servers) if server.pid}
+    @property
+    def members(self) -> list[Server]:
+        """All of them."""
+        return self.servers
 
     def leading(self) -> int:
-        """The number of the member that leads the others."""
+        """The number of the member that leads the others. Raises LookupError if none does."""
         told = json.loads(self.etcdctl("endpoint", "status", "--write-out=json"))
         for number, status in enumerate(one["Status"] for one in told):
             if status["leader"] == status["header"]["member_id"]:
                 return number
         raise LookupError("no member leads")
 
+    def settled(self) -> bool:
+        """Whether every member serves."""
+        return not any(server.why_silent() for server in self.servers)
+
+    def clock(self, number: int) -> float:
+        """What a member puts into the Date of an answer: whole seconds. Raises Unreachable."""
+        place = f"http://{HOST}:{self.port(f'etcd-{number}-status')}/health"
+        try:
+            with urlopen(place, timeout=_COMMAND_TIMEOUT) as answer:
+                return parsedate_to_datetime(answer.headers["Date"]).timestamp()
+        except OSError as error:
+            raise Unreachable(f"etcd-{number} does not tell the time: {error}") from error
+
+    def flush(self) -> int:
+        """Delete every key; how many those were. Raises Unreachable."""
+        return int(self.etcdctl("del", "", "--prefix"))
+
     def close(self) -> None:
+        """Stop the members, and end what stands between them."""
         super().close()
         for gate in self._gates.values():
             gate.close()
         self.ways.close()
-
-    def settled(self) -> bool:
-        """Whether every member serves."""
-        return not any(server.why_silent() for server in self.servers)

@@ -21,6 +21,46 @@ def created_at(key: bytes, revision: int) -> Any:
     )
 
 
+def none_under(start: bytes) -> Any:
+    """Compare: there is no key under a prefix."""
+    return pb.Compare(
+        key=start,
+        range_end=prefix_end(start),
+        target=pb.Compare.CREATE,
+        result=pb.Compare.EQUAL,
+        create_revision=0,
+    )
+
+
+def some_under(start: bytes) -> Any:
+    """Compare: there is a key under a prefix."""
+    return pb.Compare(
+        key=start,
+        range_end=prefix_end(start),
+        target=pb.Compare.CREATE,
+        result=pb.Compare.GREATER,
+        create_revision=0,
+    )
+
+
+def unchanged_under(start: bytes, revision: int) -> Any:
+    """Compare: no key under a prefix was written after that revision."""
+    return pb.Compare(
+        key=start,
+        range_end=prefix_end(start),
+        target=pb.Compare.MOD,
+        result=pb.Compare.LESS,
+        mod_revision=revision + 1,
+    )
+
+
+def delete_under(start: bytes) -> Any:
+    """Delete all keys under a prefix."""
+    return pb.RequestOp(
+        request_delete_range=pb.DeleteRangeRequest(key=start, range_end=prefix_end(start))
+    )
+
+
 def value_below(key: bytes, value: bytes) -> Any:
     """Compare: the key exists and its value sorts below ``value``."""
     return pb.Compare(key=key, target=pb.Compare.VALUE, result=pb.Compare.LESS, value=value)

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
-from electctl.backend import Holder, View
+from electctl.contract.backend import Holder, View
 from electctl_etcd import keys
 
-# mvccpb.Event.DELETE; etcd3 does not export that enumeration.
+# mvccpb.Event.DELETE.
 _DELETE = 1
 
 

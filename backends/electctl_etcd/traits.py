@@ -5,7 +5,8 @@ What this does not guarantee: completeness. These are the ways to fail that are 
 
 from __future__ import annotations
 
-from electctl.traits import Claim, Traits, Weakness
+from electctl.contract.traits import Claim, Traits, Weakness
+from electctl_etcd.keys import NAMING
 
 _GUARANTEES = "https://etcd.io/docs/v3.4/learning/api_guarantees/"
 _WHY = "https://etcd.io/docs/v3.5/learning/why/#notes-on-the-usage-of-lock-and-lease"
@@ -22,7 +23,9 @@ TRAITS = Traits(
     title="etcd",
     mechanism="a key under a lease of its own; the oldest create revision leads",
     family="consensus",
+    exclusion="quorum",
     scope="a quorum of members (Raft)",
+    judge="session",
     expiry_decided_by="the member that leads the cluster, on its monotonic clock",
     clocks="the rates of all clocks agree to 1 %; no clock is compared with another",
     token="revision",
@@ -31,8 +34,9 @@ TRAITS = Traits(
     wakeup="notify",
     herd="one",
     checkpoint=True,
-    failover="max(2, ceil(ttl)) + 0.5",
-    failover_note="TTLs are whole seconds, and expired leases are looked for every 0.5 s; an "
+    gives_back=True,
+    failover="holder_ttl + 0.5",
+    failover_note="expired leases are looked for every 0.5 s; an "
     "election of the cluster's own leader starts every lease again",
     assumptions=(
         Claim(
@@ -81,6 +85,13 @@ TRAITS = Traits(
             breaks=("exclusion", "token", "checkpoint"),
             fault="restore",
             source=_RECOVERY,
+            unshown="not exclusion: while its members are put back the leader steps down",
+        ),
+        Weakness(
+            "Deleting everything in it gives the leadership away at once, and takes checkpoints "
+            "along; revisions go on growing.",
+            breaks=("exclusion", "checkpoint"),
+            fault="flush",
         ),
         Weakness(
             "An operator who deletes the key or revokes the lease gives the leadership away at "
@@ -93,8 +104,14 @@ TRAITS = Traits(
             "its candidates too and waits for them; electctl counts its own name's only, so the "
             "two can both lead `jobs`.",
             breaks=("exclusion", "liveness"),
+            unshown="a drill has one name, and candidates of one kind",
             source=_ELECTION,
         ),
     ),
     sources=(_GUARANTEES, _WHY, _JEPSEN, _STALLED, _STALLED_FIX, _RECOVERY),
+    naming=NAMING,
+    ttl_step=1.0,
+    least_ttl=2.0,
+    renewal_requests=2,
+    waiting_requests="3 / ttl",
 )

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from electctl.clock import now
+from electctl.base.clock import now
 from electctl.errors import DuplicateId
 from electctl_etcd import keys, requests
 from electctl_etcd.client import Client
-from electctl_etcd.rpc import pb
 
 _ROUNDING = 1.0
 # The server's clock may run slower than ours: 1 % of a TTL, and there is no hurry.
@@ -55,8 +54,7 @@ class Twins:
             }
         for lease, sign in list(self._signs.items()):
             sent = now()
-            request = pb.LeaseTimeToLiveRequest(ID=lease)
-            answer = self._client.call("leases.LeaseTimeToLive", request, timeout)
+            answer = self._client.remaining(lease, timeout)
             if answer.TTL < 0:
                 del self._signs[lease]
             elif sign is None or sign.term != answer.header.raft_term:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 
-from electctl.backend import View, Watch
-from electctl.clock import now
+from electctl.base.clock import now
+from electctl.contract.backend import View, Watch
 from electctl_etcd import keys, requests
-from electctl_etcd.client import REQUEST_TIMEOUT, Client, Stream
+from electctl_etcd.client import REQUEST_TIMEOUT, Client
 from electctl_etcd.roster import Roster
 from electctl_etcd.rpc import Compacted, WatchBroken
+from electctl_etcd.streams import Stream
 
 #: A watch is silent both when nothing happens and when its member is stopped or cut off; so the
 #: member is asked something after this many seconds of silence.

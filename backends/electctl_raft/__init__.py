@@ -5,7 +5,7 @@ Importing this module imports no backend. What it does not guarantee: see ``trai
 
 from __future__ import annotations
 
-from electctl.backend import Plugin
+from electctl.contract.backend import Plugin
 from electctl_raft.local_traits import LOCAL_TRAITS
 from electctl_raft.traits import TRAITS
 

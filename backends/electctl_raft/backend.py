@@ -7,11 +7,15 @@ cluster is found whose leader the URL does not name; the error then says so.
 
 from __future__ import annotations
 
-from electctl.backend import Backend, Bid, Candidacy, Holder, View, Watch
+from collections.abc import Iterator
+
+from electctl.contract.backend import Backend, Bid, Candidacy, Holder, Leftover, View, Watch
+from electctl.contract.traits import Traits
+from electctl.contract.url import BackendURL
 from electctl.errors import Unreachable
-from electctl.raft.commands import Done, Evict
-from electctl.raft.link import Desk
-from electctl.raft.requests import (
+from electctl.raft.io.link import Desk
+from electctl.raft.pure.commands import LAST_SEQ, Close, Done, Evict
+from electctl.raft.pure.requests import (
     Applied,
     CheckpointSeen,
     ElectionSeen,
@@ -19,9 +23,9 @@ from electctl.raft.requests import (
     LookElection,
     Submit,
 )
-from electctl.traits import Traits
-from electctl.url import BackendURL
+from electctl_raft import sweep
 from electctl_raft.candidacy import RaftCandidacy
+from electctl_raft.claim import Claim
 from electctl_raft.target import Target
 from electctl_raft.traits import TRAITS
 from electctl_raft.views import view_of
@@ -75,12 +79,29 @@ class RaftBackend(Backend):
             if done or answered.exchange.copies > 1:
                 return view_of(seen).holder
 
+    def give_back(self, receipt: str) -> None:
+        """Close the session of the grant, in its holder's stead; one that has ended is no error.
+
+        A look comes first, because in another cluster that session is somebody else's.
+        """
+        claim = Claim.unpack(receipt)
+        if claim.stands(self._look(claim.election)):
+            self._desk.ask(Submit(Close(claim.session, LAST_SEQ)))
+
     def read_checkpoint(self, election: str, slot: str) -> bytes | None:
         """See :meth:`Backend.read_checkpoint`. A linearizable read."""
         reply = self._desk.ask(LookCheckpoint(election, slot)).reply
         if not isinstance(reply, CheckpointSeen):
             raise Unreachable("a node answered something else than was asked")
         return None if reply.checkpoint is None else reply.checkpoint.value
+
+    def leftovers(self) -> Iterator[Leftover]:
+        """See :mod:`electctl_raft.sweep`."""
+        return sweep.leftovers(self._desk)
+
+    def sweep(self, leftover: Leftover) -> bool:
+        """One command, which is applied only if the election is over and unchanged."""
+        return sweep.sweep(self._desk, leftover)
 
     def close(self) -> None:
         """Close the connections."""

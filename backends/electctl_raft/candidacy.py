@@ -1,4 +1,4 @@
-"""One attempt to lead: the session of :mod:`electctl.raft.session`, over real connections.
+"""One attempt to lead: the session of :mod:`electctl.raft.pure.session`, over real connections.
 
 What this does not guarantee: that a node is told of what is given up while none can be reached; the
 session then runs out. Nor that a leadership which was taken away by force is known to be over
@@ -12,24 +12,35 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from electctl import lease
-from electctl.backend import Bid, Candidacy, Grant, Renewal
-from electctl.clock import now
-from electctl.errors import DuplicateId, ElectctlError, LeadershipLost, OutcomeUnknown
-from electctl.raft.commands import Save
-from electctl.raft.link import REQUEST_TIMEOUT, Desk, Link, check_size
-from electctl.raft.requests import ElectionSeen, LookElection, Submit
-from electctl.raft.session import (
+from electctl.base.clock import now
+from electctl.base.latency import too_slow
+from electctl.contract.backend import Bid, Candidacy, Grant, Renewal
+from electctl.core import lease
+from electctl.errors import (
+    DuplicateId,
+    ElectctlError,
+    LeadershipLost,
+    OutcomeUnknown,
+    Unreachable,
+    UsageError,
+)
+from electctl.raft.io.link import REQUEST_TIMEOUT, Desk, Link, check_size
+from electctl.raft.pure.commands import Save
+from electctl.raft.pure.requests import ElectionSeen, LookElection, Submit
+from electctl.raft.pure.session import (
     GiveUp,
     Led,
     RenewNow,
     Saved,
     Session,
+    TableFull,
     TwinSeen,
     Verdict,
     Write,
 )
+from electctl_raft.claim import Claim
 from electctl_raft.target import Target
+from electctl_raft.traits import TRAITS
 
 # Seconds of silence at least before a waiting candidate calls it trouble.
 _TROUBLE = 1.0
@@ -47,9 +58,10 @@ class RaftCandidacy(Candidacy):
         self._link: Link | None = None
         self._led: Led | None = None
         self._twin = False
+        self._full = False
         self._renewals = 0
         self._verdicts: dict[int, lease.Event] = {}
-        self._saved: dict[tuple[str, int], bool | None] = {}
+        self._saved: dict[tuple[str, int], Saved] = {}
 
     # Waiting -------------------------------------------------------------------------------------
 
@@ -65,7 +77,9 @@ class RaftCandidacy(Candidacy):
 
         def settled() -> bool:
             self.contacted = self.contacted or link.served
-            if self._cancelled or self._led is not None or self._twin:
+            if session.queued and self.rival is None:
+                self.rival = ""  # whom, it takes another question to know
+            if self._cancelled or self._led is not None or self._twin or self._full:
                 return True
             return link.down or link.silent_for(trouble, began) or (once and session.queued)
 
@@ -75,17 +89,30 @@ class RaftCandidacy(Candidacy):
             return None
         if self._led is not None:
             return self._grant(self._led, began) or self.acquire(deadline)
+        if self._full:
+            self._withdraw()
+            raise Unreachable(
+                "the cluster takes no more sessions: its table is full",
+                hint="sessions end with their clients; `electctl raft status` counts them",
+            )
         if self._twin:
             self._withdraw()
             raise DuplicateId(
                 f"another process campaigns for {self._bid.election!r} as {self._bid.candidate!r}",
                 hint="give each candidate an --id of its own",
             )
-        given_up = session.queued if once else self.contacted and now() >= limit
-        if given_up:
+        if self.rival is not None and (once or now() >= limit):
             self._withdraw()
             return None
-        raise link.trouble()
+        raise self._explained(link.trouble(), link)
+
+    def _explained(self, error: ElectctlError, link: Link) -> ElectctlError:
+        """The same, and that the nodes are too far for our TTL: then we are not even elected."""
+        bid, took = self._bid, link.greeting
+        slow = too_slow("a node", took, 1, bid.request_timeout, bid.ttl, TRAITS.renewals)
+        if slow is None or not isinstance(error, Unreachable):
+            return error
+        return Unreachable(f"{error.message}; {slow}", hint=error.hint)
 
     def _grant(self, led: Led, began: float) -> Grant | None:
         """What we were granted; None, with nothing left of it, if it is over already."""
@@ -103,7 +130,10 @@ class RaftCandidacy(Candidacy):
     def _somebody_leads(self) -> bool:
         reply = self._desk.ask(LookElection(self._bid.election)).reply
         self.contacted = True
-        return isinstance(reply, ElectionSeen) and reply.token is not None
+        if not isinstance(reply, ElectionSeen) or reply.token is None:
+            return False
+        self.rival = reply.holder
+        return True
 
     def _begin(self) -> tuple[Session, Link]:
         """The session and its connections: those of an earlier try, if it was not given up."""
@@ -126,8 +156,10 @@ class RaftCandidacy(Candidacy):
                 self._twin = True
             case Verdict(event=event):
                 self._verdicts[event.seq] = event
-            case Saved(slot=slot, version=version, outcome=outcome):
-                self._saved[slot, version] = outcome
+            case TableFull():
+                self._full = True
+            case Saved(slot=slot, version=version):
+                self._saved[slot, version] = instruction
 
     def cancel(self) -> None:
         """See :meth:`Candidacy.cancel`."""
@@ -144,7 +176,7 @@ class RaftCandidacy(Candidacy):
         if self._link is not None:
             self._link.close()
         self._session = self._link = None
-        self._twin = False
+        self._twin = self._full = False
 
     # Leading -------------------------------------------------------------------------------------
 
@@ -173,7 +205,8 @@ class RaftCandidacy(Candidacy):
         raise link.trouble()
 
     def write_checkpoint(self, slot: str, value: bytes, seq: int) -> None:
-        """See :meth:`Candidacy.write_checkpoint`. UsageError: the value is too large."""
+        """See :meth:`Candidacy.write_checkpoint`. UsageError: the value is too large,
+        or the table is full."""
         session, link = self._leading()
         check_size(Submit(Save(0, 0, 0, slot, value, seq)))
         link.do(lambda at: session.handle(Write(slot, value, seq), at))
@@ -182,10 +215,15 @@ class RaftCandidacy(Candidacy):
         with link.changed:
             if key not in self._saved:
                 raise OutcomeUnknown(link.trouble().message)
-            outcome = self._saved.pop(key)
-        if outcome is None:
+            saved = self._saved.pop(key)
+        if saved.full:
+            raise UsageError(
+                "the cluster's table is full, the checkpoint was not written",
+                hint="a checkpoint is for a position, keep what is large elsewhere",
+            )
+        if saved.outcome is None:
             raise OutcomeUnknown("the session ended before the checkpoint's answer came")
-        if not outcome:
+        if not saved.outcome:
             raise LeadershipLost("the cluster no longer has our grant", reason="deleted")
 
     # Giving up -----------------------------------------------------------------------------------
@@ -205,6 +243,14 @@ class RaftCandidacy(Candidacy):
         link.wait(lambda: session.over or link.down, deadline)
         if not session.over:
             raise link.trouble()
+
+    def receipt(self) -> str | None:
+        """Our session, which nobody else of this cluster ever has, and what tells the cluster."""
+        session = self._session
+        if session is None or session.token is None or not session.leads:
+            return None
+        bid = self._bid
+        return Claim(bid.election, bid.candidate, session.token, session.number).pack()
 
     def close(self) -> None:
         """Free local resources."""

@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote
 
-from electctl.clock import now
+from electctl import __version__
+from electctl.base.clock import now
 from electctl.errors import Unreachable
 from electctl.lab.certificates import make_certificates
 from electctl.lab.cluster import Cluster
+from electctl.lab.gate import Ways
 from electctl.lab.ports import HOST
 from electctl.lab.ready import Check
 from electctl.lab.server import POLL, START_TIMEOUT, TRY_TIMEOUT, Server
-from electctl.raft.status import ask_status
-from electctl.raft.tls import Tls
-from electctl.raft.wire import NodeStatus
+from electctl.raft.io.status import ask_status
+from electctl.raft.io.tls import Tls
+from electctl.raft.pure.wire import NodeStatus
 
 
 class RaftCluster(Cluster):
@@ -32,6 +34,8 @@ class RaftCluster(Cluster):
     """
 
     node_counts: ClassVar[tuple[int, ...]] = (3, 1, 5)
+    followers_serve: ClassVar[bool] = False
+    votes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class RaftCluster(Cluster):
         super().__init__(home, nodes, scheme=scheme or "raft")
         self.extra = tuple(extra)
         self.certificates = home / "tls"
+        self.ways = Ways()
         self._tls: Tls | None = None
 
     def configure(self) -> None:
@@ -56,12 +61,16 @@ class RaftCluster(Cluster):
         for number in range(1, self.nodes + 1):
             self.servers.append(self._node(number))
 
-    def peer_port(self, number: int, other: int) -> int:
-        """The port at which node ``number`` reaches node ``other``.
+    def version(self) -> str:
+        """The nodes are ours."""
+        return f"electctl {__version__}"
 
-        For a subclass that puts a proxy between two nodes.
-        """
-        return self.port(f"node{other}")
+    def peer_port(self, number: int, other: int) -> int:
+        """The port at which node ``number`` reaches node ``other``; of a proxy if breakable."""
+        real = self.port(f"node{other}")
+        if not self.breakable:
+            return real
+        return self.ways.add(number - 1, other - 1, (HOST, real)).port
 
     def _node(self, number: int) -> Server:
         name = f"node{number}"
@@ -120,12 +129,22 @@ class RaftCluster(Cluster):
             and any(status.ready for status in found)
         )
 
+    @property
+    def members(self) -> list[Server]:
+        """All nodes."""
+        return self.servers
+
     def leading(self) -> int:
         """The place in ``servers`` of the node that leads the others. LookupError if none does."""
         for number, status in self.statuses().items():
             if status.ready:
                 return number - 1
         raise LookupError("no node leads")
+
+    def close(self) -> None:
+        """Stop the nodes, and end what stands between them."""
+        super().close()
+        self.ways.close()
 
     def url_for(self, addresses: Sequence[tuple[str, int]]) -> str:
         """The URL, with the certificates that the nodes want."""

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from electctl.duration import parse_duration
+from electctl.base.duration import parse_duration
+from electctl.contract.traits import Traits
+from electctl.contract.url import BackendURL
 from electctl.errors import UsageError
-from electctl.raft.local import IDLE, LocalServer
-from electctl.traits import Traits
-from electctl.url import BackendURL
+from electctl.raft.io.local import IDLE, LocalServer
 from electctl_raft.backend import RaftBackend
 from electctl_raft.local_traits import LOCAL_TRAITS
 from electctl_raft.target import Target

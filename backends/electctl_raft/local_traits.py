@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from electctl.traits import Claim, Weakness
+from electctl.contract.traits import Claim, Weakness
 from electctl_raft.traits import TRAITS
 
 _OURS = "docs/local.md"
+_NO_LAB = "local: has no lab to break; the drills of raft:// run the same code"
 _LEASES = "Gray and Cheriton, Leases (SOSP 1989)"
 _FSYNC = "https://www.sqlite.org/pragma.html#pragma_synchronous"
 
@@ -35,6 +36,7 @@ LOCAL_TRAITS = replace(
             "other: each side has a leader.",
             breaks=("exclusion",),
             source=_OURS,
+            unshown=_NO_LAB,
         ),
         Weakness(
             "One voter survives no loss: while the machine is down or its disk full nobody is "
@@ -42,6 +44,7 @@ LOCAL_TRAITS = replace(
             breaks=("liveness", "checkpoint"),
             fault="crash",
             source=_OURS,
+            unshown=_NO_LAB,
         ),
         Weakness(
             "A leader that is paused together with its command, or whose write is slow, can act "
@@ -49,6 +52,7 @@ LOCAL_TRAITS = replace(
             breaks=("exclusion",),
             fault="pause",
             source=_LEASES,
+            unshown=_NO_LAB,
         ),
         Weakness(
             "An eviction by force gives the leadership away at once; the leader learns of it at "
@@ -56,6 +60,7 @@ LOCAL_TRAITS = replace(
             breaks=("exclusion",),
             fault="evict",
             source=_OURS,
+            unshown=_NO_LAB,
         ),
         Weakness(
             "A state directory that was removed, or put back from a copy, begins again: grants, "
@@ -63,6 +68,7 @@ LOCAL_TRAITS = replace(
             breaks=("exclusion", "token", "checkpoint"),
             fault="restart",
             source=_OURS,
+            unshown=_NO_LAB,
         ),
     ),
 )

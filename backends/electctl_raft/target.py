@@ -5,13 +5,12 @@ What this does not guarantee: that these are all nodes of one cluster, or nodes 
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass
 
+from electctl.contract.url import BackendURL, check_host
 from electctl.errors import UsageError
-from electctl.raft.channel import Address
-from electctl.raft.tls import Tls
-from electctl.url import BackendURL, check_host
+from electctl.raft.io.channel import Address
+from electctl.raft.io.tls import FreshTls, Tls
 
 _FILES = ("ca", "cert", "key")
 
@@ -21,7 +20,7 @@ class Target:
     """Nodes by address, in the order of the URL; ``tls`` None for plain connections."""
 
     addresses: tuple[Address, ...]
-    tls: ssl.SSLContext | None
+    tls: FreshTls | None
 
     @classmethod
     def parse(cls, url: BackendURL) -> Target:
@@ -50,7 +49,7 @@ class Target:
         return cls(tuple(addresses), _tls(url))
 
 
-def _tls(url: BackendURL) -> ssl.SSLContext | None:
+def _tls(url: BackendURL) -> FreshTls | None:
     given = [name for name in _FILES if name in url.options]
     if url.scheme != "rafts":
         if given:

@@ -5,8 +5,8 @@ What this does not do: tell when the holder came to lead; the log has no times.
 
 from __future__ import annotations
 
-from electctl.backend import Holder, View
-from electctl.raft.requests import ElectionSeen
+from electctl.contract.backend import Holder, View
+from electctl.raft.pure.requests import ElectionSeen
 
 
 def view_of(seen: ElectionSeen) -> View:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 
-from electctl.backend import View, Watch
-from electctl.clock import now
-from electctl.raft.courier import Answered, Courier, SendTo
-from electctl.raft.link import PATIENCE, Link
-from electctl.raft.requests import ElectionSeen, Follow, LookElection
+from electctl.base.clock import now
+from electctl.contract.backend import View, Watch
+from electctl.raft.io.link import PATIENCE, Link
+from electctl.raft.pure.courier import Answered, Courier, SendTo
+from electctl.raft.pure.requests import ElectionSeen, Follow, LookElection
 from electctl_raft.target import Target
 from electctl_raft.views import view_of
 
@@ -81,8 +81,7 @@ class RaftWatch(Watch):
                     self._add(view_of(seen))
 
     def _add(self, view: View) -> None:
-        last = self._last
-        if last is None or (last.term, last.waiting) != (view.term, view.waiting):
+        if self._last is None or self._last.state != view.state:
             self._last = view
             self._ready.append(view)
 

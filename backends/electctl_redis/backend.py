@@ -1,4 +1,4 @@
-"""The Redis backend: one primary, by itself or as Sentinel names it.
+"""The Redis backend: one primary, by itself, as Sentinel names it, or as a cluster does.
 
 What this does not guarantee: that an eviction is heeded at once. The mark is seen at the holder's
 next renewal.
@@ -6,27 +6,28 @@ next renewal.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from electctl.backend import Backend, Bid, Candidacy, Holder, View, Watch
-from electctl_redis import scripts
+from electctl.contract.backend import Backend, Bid, Candidacy, Holder, Leftover, View, Watch
+from electctl_redis import scripts, sweep
 from electctl_redis.candidacy import RedisCandidacy
 from electctl_redis.connect import Links
-from electctl_redis.names import Keys
+from electctl_redis.names import Claim, Keys
 from electctl_redis.target import Target
 from electctl_redis.traits import traits_of
 from electctl_redis.watch import RedisWatch, view_of
 
 if TYPE_CHECKING:
-    from electctl.traits import Traits
-    from electctl.url import BackendURL
+    from electctl.contract.traits import Traits
+    from electctl.contract.url import BackendURL
 
 #: Seconds for one request that is not part of a candidacy.
 REQUEST_TIMEOUT = 3.0
 
 
 class RedisBackend(Backend):
-    """``redis://``, ``rediss://`` and ``redis+sentinel://``."""
+    """``redis://``, ``rediss://``, ``redis+sentinel://`` and ``redis+cluster://``."""
 
     def __init__(self, url: BackendURL) -> None:
         super().__init__(url)
@@ -40,7 +41,7 @@ class RedisBackend(Backend):
 
     def candidacy(self, bid: Bid) -> Candidacy:
         """A candidacy has connections of its own: others' requests never delay its renewals."""
-        return RedisCandidacy(self.target, bid)
+        return RedisCandidacy(self.target, bid, self.notes)
 
     def view(self, election: str) -> View:
         """One look at the lock and its queue, in one script."""
@@ -70,11 +71,26 @@ class RedisBackend(Backend):
             if done == 1:
                 return view.holder
 
+    def give_back(self, receipt: str) -> None:
+        """What the holder's own release does, in the same script: by the lock's value."""
+        claim = Claim.unpack(receipt)
+        keys = Keys.of(claim.election, self.target.db)
+        self._links.script(scripts.RELEASE, keys.queue, keys.channels, claim.value)
+
     def read_checkpoint(self, election: str, slot: str) -> bytes | None:
         """The last value written under any grant."""
         keys = Keys.of(election, self.target.db)
-        found = self._links.call("HGET", keys.checkpoint, b"v:" + slot.encode())
+        field = b"v:" + slot.encode()
+        found = self._links.call("HGET", keys.checkpoint, field, key=keys.checkpoint)
         return found if found is None else bytes(found)
+
+    def leftovers(self) -> Iterator[Leftover]:
+        """See :mod:`electctl_redis.sweep`."""
+        return sweep.leftovers(self._links)
+
+    def sweep(self, leftover: Leftover) -> bool:
+        """One script, with the check that the election is free and unchanged."""
+        return sweep.sweep(self._links, leftover)
 
     def close(self) -> None:
         """Close idle connections; candidacies and watches have their own."""

@@ -14,16 +14,22 @@ import contextlib
 import math
 from dataclasses import dataclass
 
-from electctl.backend import Bid, Candidacy, Grant, Renewal
-from electctl.clock import now
+from electctl.base.clock import now
+from electctl.base.latency import too_slow
+from electctl.contract.backend import Bid, Candidacy, Grant, Renewal
 from electctl.errors import DuplicateId, ElectctlError, LeadershipLost
 from electctl_redis import scripts
-from electctl_redis.connect import Interrupt, Interrupted, Links, Subscription
-from electctl_redis.names import Keys, new_nonce, owner
+from electctl_redis.connect import Links, Subscription
+from electctl_redis.link import Interrupt, Interrupted
+from electctl_redis.names import Claim, Keys, new_nonce, owner
 from electctl_redis.target import Target
 
+#: Seconds for the first request, and the connection that it needs.
+FIRST_CONTACT = 5.0
 #: Seconds between two looks at a foreign holder's key by the first waiter.
 FOREIGN_POLL = 0.5
+#: What PTTL answers where there is no key.
+_FREE = -2
 #: Keyspace events after which a lock need not be looked at: it is taken, or lives on.
 _STILL_HELD = frozenset({b"set", b"expire"})
 #: By how much (s) the end of a rival's time must move for it to be a sign of life: PTTL is whole
@@ -33,18 +39,24 @@ _SIGN_OF_LIFE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class _Busy:
-    """Somebody leads: who, when to look again (on our clock), and our place."""
+    """Somebody leads: who, when to renew our place and when to look whether the lock has run out
+    (on our clock), and our place."""
 
     value: bytes
     look_at: float
+    glance_at: float
     rank: int
 
 
 class RedisCandidacy(Candidacy):
-    """Enters, waits, renews, releases. See :class:`electctl.backend.Candidacy`."""
+    """Enters, waits, renews, releases. See :class:`electctl.contract.backend.Candidacy`.
 
-    def __init__(self, target: Target, bid: Bid) -> None:
+    ``notes`` takes remarks for people.
+    """
+
+    def __init__(self, target: Target, bid: Bid, notes: set[str]) -> None:
         self.bid = bid
+        self._notes = notes
         self.keys = Keys.of(bid.election, target.db)
         self._nonce = new_nonce()
         self.value = bid.candidate.encode() + b":" + self._nonce
@@ -72,8 +84,9 @@ class RedisCandidacy(Candidacy):
                     return answer
                 if deadline is not None and now() >= deadline:
                     break
-                if self._subscription is None:
+                if self._subscription is None or self._strayed(self._subscription):
                     # Only now, and before the place in the queue is taken: no word can be missed.
+                    self._unsubscribe()
                     self._subscription = self._subscribe()
                 else:
                     self._wait(self._subscription, answer, deadline)
@@ -90,26 +103,48 @@ class RedisCandidacy(Candidacy):
         self._may_remain = True
         answer = self._links.script(
             scripts.ACQUIRE,
-            self.keys.queue,
+            (*self.keys.queue, self.keys.floor),
             self.keys.channels,
             self.value,
             self._ttl_ms,
             stamp,
             interrupt=self._interrupt,
+            # Nothing runs out yet, and a slow way takes several round trips to connect.
+            timeout=None if self.contacted else max(FIRST_CONTACT, self.bid.request_timeout),
         )
+        slow = not self.contacted and now() - since > self.bid.request_timeout
         self.contacted = True
+        if slow:
+            with contextlib.suppress(ElectctlError):
+                self._measure()
         if answer[0] == 1:
             return Grant(token=answer[1], since=since, ttl=self.bid.ttl)
         value, left = answer[1], answer[2] / 1000
+        self.rival = owner(value).id
         if owner(value).id == self.bid.candidate and owner(value).ours:
             self._watch_rival(value, since + left, now() + left)
         if stamp == b"":
             self._may_remain = remained  # this request has left nothing
-            return _Busy(value, now(), 0)
+            return _Busy(value, now(), now(), 0)
         _, _, _, look, rank, self._stamp, rival, till = answer
         if rival is not None:
             self._watch_rival(rival, int(till) / 1000, int(till) / 1000)
-        return _Busy(value, now() + look / 1000, rank)
+        return _Busy(value, now() + look / 1000, self._glance_at(rank, left), rank)
+
+    def _glance_at(self, rank: int, left: float) -> float:
+        """When to look whether a lock with ``left`` seconds has run out."""
+        if rank < scripts.LOOKERS:
+            return math.inf
+        return now() + scripts.glance_in(rank, left, self.bid.ttl)
+
+    def _measure(self) -> None:
+        """Whether it is only connecting that took so long."""
+        began = now()
+        self._links.call("PTTL", self.keys.lock, key=self.keys.lock, timeout=FIRST_CONTACT)
+        took = now() - began
+        slow = too_slow("Redis", took, 1, self.bid.request_timeout, self.bid.ttl)
+        if slow is not None:
+            self._notes.add(slow)
 
     def _watch_rival(self, value: bytes, earliest: float, latest: float) -> None:
         """A predecessor's remains only run out; what extends its time is another live process.
@@ -131,13 +166,17 @@ class RedisCandidacy(Candidacy):
 
     def _subscribe(self) -> Subscription:
         limit = now() + self.bid.request_timeout
-        subscription = Subscription(self._links.open(limit))
+        subscription = Subscription(self._links.open(self.keys.lock, limit))
         try:
             subscription.subscribe(self.keys.wake(self._nonce), limit)
         except BaseException:
             subscription.close()
             raise
         return subscription
+
+    def _strayed(self, subscription: Subscription) -> bool:
+        # What is published elsewhere in a cluster does arrive, but counts as heard by nobody.
+        return self._links.strayed(subscription.link, self.keys.lock)
 
     def _unsubscribe(self) -> None:
         if self._subscription is not None:
@@ -146,31 +185,47 @@ class RedisCandidacy(Candidacy):
 
     def _wait(self, subscription: Subscription, busy: _Busy, deadline: float | None) -> None:
         """Return when it is time to try again. Raises Interrupted."""
-        look_at = busy.look_at
+        look_at, glance_at, rank = busy.look_at, busy.glance_at, busy.rank
+        stand_in_at = math.inf
         # Only the first looks at a foreign holder often: its tool tells nobody when it lets go.
         foreign = busy.rank == 0 and not owner(busy.value).ours
         if foreign:
             limit = now() + self.bid.request_timeout
             subscription.subscribe(self.keys.keyspace, limit, optional=True)
         while True:
-            until = look_at if deadline is None else min(look_at, deadline)
-            poll_at = now() + FOREIGN_POLL
-            found = subscription.next(min(until, poll_at) if foreign else until, self._interrupt)
+            until = min(look_at, stand_in_at, math.inf if deadline is None else deadline)
+            poll_at = now() + FOREIGN_POLL if foreign else glance_at
+            found = subscription.next(min(until, poll_at), self._interrupt)
             if found is None:
-                if now() >= until or self._links.call("GET", self.keys.lock) != busy.value:
+                if now() >= until:
                     return
+                lock = self.keys.lock
+                if foreign:
+                    held = self._links.call("GET", lock, key=lock) == busy.value
+                    if not held or self._strayed(subscription):
+                        return
+                    continue
+                left = self._links.call("PTTL", lock, key=lock)
+                if left == _FREE or self._strayed(subscription):
+                    return
+                glance_at = self._glance_at(rank, left / 1000)
                 continue
             channel, message = found
             if channel == self.keys.keyspace:
                 if message not in _STILL_HELD:
                     return
-            elif message == b"free":
-                return
-            elif message == b"standby":
-                look_at = min(look_at, now() + scripts.STANDBY_MS / 1000)
-            else:
-                _, _, pause = message.split()
-                look_at, foreign = now() + int(pause) / 1000, False
+                continue
+            match message.split():
+                case [b"standby", pause]:
+                    stand_in_at = min(stand_in_at, now() + int(pause) / 1000)
+                case [b"rank", place, pause]:
+                    rank, foreign, stand_in_at = int(place), False, math.inf
+                    if rank < scripts.LOOKERS:
+                        look_at, glance_at = now() + int(pause) / 1000, math.inf
+                    else:
+                        glance_at = now() + int(pause) / 1000
+                case _:  # b"free"
+                    return
 
     def cancel(self) -> None:
         """Make ``acquire`` return None: it never waits without looking at the interrupt too."""
@@ -217,6 +272,10 @@ class RedisCandidacy(Candidacy):
             return
         self._links.script(scripts.RELEASE, self.keys.queue, self.keys.channels, self.value)
         self._may_remain = False
+
+    def receipt(self) -> str:
+        """The lock's value, which has our nonce in it."""
+        return Claim(self.bid.election, self.value).pack()
 
     def close(self) -> None:
         """Close the connections."""

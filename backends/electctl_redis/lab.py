@@ -8,21 +8,27 @@ cluster made again on the same directory goes on with the roles that it had.
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import quote
 
-from electctl.clock import now
+from electctl.base.clock import now
+from electctl.contract.url import BackendURL
 from electctl.errors import ElectctlError, Refused, Unreachable
 from electctl.lab.certificates import make_certificates
 from electctl.lab.cluster import Cluster
+from electctl.lab.gate import OUTSIDERS, Gate, Ways
 from electctl.lab.ports import HOST
+from electctl.lab.proxy import Proxy
 from electctl.lab.ready import Check
 from electctl.lab.server import Server, find_program
-from electctl.url import BackendURL
 from electctl_redis.connect import Links
+from electctl_redis.names import Keys, slot_of, slot_tag
 from electctl_redis.target import Target
 
 #: The service name of the Sentinel set.
@@ -30,12 +36,19 @@ SERVICE = "mymaster"
 SENTINELS = 3
 SETTLE_TIMEOUT = 30.0
 _POLL = 0.05
+_TIMEOUT = 2.0
+#: Bytes that the store may still take before it evicts, and of one entry that fills it.
+_ROOM = 1 << 20
+_FILLER_BYTES = 1 << 16
+_CONFIG = ("CONFIG", "SET")
+_EVICTING = ("maxmemory-policy", "allkeys-lru", "maxmemory-samples", 64)
+_FILL = "redis.call('SET', KEYS[1], ARGV[1]) return redis.call('EXISTS', KEYS[2])"
 
 
-def cluster(home: Path, nodes: int | None = None, *, scheme: str = "redis") -> Cluster:
-    """The cluster of one of our URL schemes."""
-    kind = SentinelCluster if scheme == "redis+sentinel" else RedisCluster
-    return kind(home, nodes, scheme=scheme)
+def _info(links: Links, section: str, name: str) -> int:
+    """One figure of INFO."""
+    told = links.call("INFO", section).decode()
+    return int(told.partition(f"{name}:")[2].split()[0])
 
 
 class RedisCluster(Cluster):
@@ -45,6 +58,10 @@ class RedisCluster(Cluster):
     "user:password" of the URL. ``client_certs`` makes the server ask for our certificate, which the
     URL then names.
     """
+
+    followers_serve: ClassVar[bool] = False
+    votes: ClassVar[bool] = False
+    asks_libc: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -77,7 +94,7 @@ class RedisCluster(Cluster):
         """A server under ``home/name``."""
         port = self.port(name)
         folder = self.home / name
-        listen = [f"port {port}"]
+        listen = self.listen(name)
         if self.tls:
             listen = [
                 "port 0",
@@ -91,6 +108,10 @@ class RedisCluster(Cluster):
         lines += ['save ""', "appendonly yes", "appendfsync everysec", *extra]
         program = find_program("redis-server", "redis-server")
         return self.server(name, [program, str(write_once(folder / "redis.conf", lines))], port)
+
+    def listen(self, name: str) -> list[str]:
+        """How a server without TLS listens, as lines of redis.conf."""
+        return [f"port {self.port(name)}"]
 
     def server(self, name: str, argv: Sequence[str], port: int) -> Server:
         """The process of a server, which is asked with PING whether it answers."""
@@ -113,12 +134,132 @@ class RedisCluster(Cluster):
                 options += f"&cert={folder}/client.crt&key={folder}/client.key"
         return f"{scheme}://{login}{hosts}/{path}{options}"
 
+    # For faults ----------------------------------------------------------------------------------
 
-class SentinelCluster(RedisCluster):
+    @property
+    def members(self) -> list[Server]:
+        """Those that keep the data."""
+        return self.servers
+
+    def leading(self) -> int:
+        """The number of the primary."""
+        return 0
+
+    def settled(self) -> bool:
+        """Whether every server answers."""
+        return not any(server.why_silent() for server in self.servers)
+
+    def clock(self, number: int) -> float:
+        """TIME, as a member says it. Raises Unreachable."""
+        with self._links(number) as links:
+            seconds, micros = links.call("TIME")
+        return int(seconds) + int(micros) / 1e6
+
+    def forget(self, number: int) -> None:
+        """Remove the append-only file and the dump of a member that does not run."""
+        for path in self.members[number].home.glob("appendonlydir"):
+            shutil.rmtree(path)
+        for path in self.members[number].home.glob("*.rdb"):
+            path.unlink()
+
+    def role(self, number: int) -> str:
+        """What a member says that it is: ``primary`` or ``replica``. Raises Unreachable."""
+        with self._links(number) as links:
+            return "primary" if links.call("ROLE")[0] == b"master" else "replica"
+
+    def flush(self) -> int:
+        """FLUSHALL at the primary; how many keys its first database had. Raises Unreachable."""
+        with self._links(self.leading()) as links:
+            keys = int(links.call("DBSIZE"))
+            links.call("FLUSHALL")
+        return keys
+
+    @contextmanager
+    def crowd_out(self, election: str, seconds: float) -> Iterator[str]:
+        """Have the primary evict by allkeys-lru until the lock is gone; raises Unreachable."""
+        lock = Keys.of(election, 0).lock
+        tag = slot_tag(slot_of(lock))
+        with self._links(self.leading()) as links, ExitStack() as stack:
+            evicted = _info(links, "stats", "evicted_keys")
+            limit = _info(links, "memory", "used_memory") + _ROOM
+            kept = links.call("CONFIG", "GET", "maxmemory*")
+            stack.callback(links.call, *_CONFIG, *kept)
+            links.call(*_CONFIG, "maxmemory", limit, *_EVICTING)
+            deadline = now() + seconds
+            for number in count():
+                filler = b"electctl-filler-%d{%s}" % (number, tag)
+                stack.callback(links.call, "DEL", filler)
+                # In one step with the eviction, so that nobody can have taken the lock meanwhile.
+                if not links.call("EVAL", _FILL, 2, filler, lock, bytes(_FILLER_BYTES)):
+                    break
+                if now() > deadline:
+                    raise Unreachable(f"{lock!r} was not evicted in {seconds:g} s")
+            links.call(*_CONFIG, *kept)
+            evicted = _info(links, "stats", "evicted_keys") - evicted
+            yield f"it was out of memory and evicted {evicted} keys, the lock among them"
+
+    @contextmanager
+    def _links(self, number: int) -> Iterator[Links]:
+        scheme = "rediss" if self.tls else "redis"
+        address = self.members[number].address
+        links = Links(Target.of(BackendURL.parse(self._url(scheme, [address]))), _TIMEOUT)
+        try:
+            yield links
+        finally:
+            links.close()
+
+
+class GatedCluster(RedisCluster):
+    """Servers that meet through gates where the cluster is breakable; clients come past proxies."""
+
+    proxyable: ClassVar[bool] = False
+    #: Servers beside the ``nodes``, which the gates tell apart too.
+    others: ClassVar[int] = 0
+
+    def __init__(self, home: Path, nodes: int | None = None, **more: Any) -> None:
+        super().__init__(home, nodes, **more)
+        self.ways = Ways()
+        self._gates: dict[str, Gate] = {}
+
+    def gate(self, name: str) -> dict[int, Proxy]:
+        """Have one stand before the port ``name`` of the server that is about to be configured.
+
+        The server is to listen at the port ``<name>-inside``. Returns the proxies by caller.
+        """
+        number = len(self.servers)
+        target = (HOST, self.port(f"{name}-inside"))
+        callers = [OUTSIDERS, *range(self.nodes + self.others)]
+        ways = {each: self.ways.add(each, number, target, patience=0) for each in callers}
+        self._gates[name] = Gate(self.port(name), ways, self._pids, ways[OUTSIDERS])
+        return ways
+
+    def _pids(self) -> dict[int, int]:
+        return {number: server.pid for number, server in enumerate(self.servers) if server.pid}
+
+    def close(self) -> None:
+        """Stop the servers, and end what stands between them."""
+        super().close()
+        for gate in self._gates.values():
+            gate.close()
+        self.ways.close()
+
+
+class SentinelCluster(GatedCluster):
     """A primary, its replicas (``nodes`` − 1) and three Sentinels, which agree by two."""
 
     node_counts: ClassVar[tuple[int, ...]] = (2, 3)
-    proxyable: ClassVar[bool] = False
+    others: ClassVar[int] = SENTINELS
+
+    def listen(self, name: str) -> list[str]:
+        """In a breakable cluster a gate stands before it, whose port everybody is told."""
+        if not self.breakable:
+            return super().listen(name)
+        self.gate(name)
+        return [
+            f"port {self.port(f'{name}-inside')}",
+            f"replica-announce-ip {HOST}",
+            f"replica-announce-port {self.port(name)}",
+        ]
 
     def configure(self) -> None:
         """Write the configurations; the first server begins as the primary."""
@@ -136,7 +277,8 @@ class SentinelCluster(RedisCluster):
                 "protected-mode no",
                 f"dir {self.home / name}",
                 f"sentinel monitor {SERVICE} {first} 2",
-                f"sentinel down-after-milliseconds {SERVICE} 500",
+                # Who has to wait for one of few cores must not be taken for dead.
+                f"sentinel down-after-milliseconds {SERVICE} 1000",
                 f"sentinel failover-timeout {SERVICE} 5000",
                 f"sentinel parallel-syncs {SERVICE} 1",
             ]
@@ -191,6 +333,28 @@ class SentinelCluster(RedisCluster):
             and int(seen[b"num-other-sentinels"]) == SENTINELS - 1
         )
 
+    # For faults ----------------------------------------------------------------------------------
+
+    @property
+    def members(self) -> list[Server]:
+        """The primary and its replicas, in no order."""
+        return self.servers[: self.nodes]
+
+    def leading(self) -> int:
+        """The number of the primary, as Sentinels name it. Raises Unreachable."""
+        return self.servers.index(self.primary())
+
+    def settled(self) -> bool:
+        """Whether every server answers, and each Sentinel sees the whole set."""
+        try:
+            return super().settled() and all(map(self._sees_all, self.entrances))
+        except ElectctlError:
+            return False
+
+    def part_replicas(self) -> None:
+        """From now on the members do not hear of each other; Sentinels and clients see them all."""
+        self.ways.split(*({number} for number in range(self.nodes)))
+
 
 def write_once(path: Path, lines: Sequence[str]) -> Path:
     """Write a configuration unless it is there already."""
@@ -202,7 +366,7 @@ def write_once(path: Path, lines: Sequence[str]) -> Path:
 
 def _ask(server: Server, *command: object) -> object:
     target = Target.of(BackendURL("redis", (server.address,)))
-    links = Links(target, 2.0)
+    links = Links(target, _TIMEOUT)
     try:
         return links.call(*command)
     finally:

@@ -11,7 +11,8 @@ those that change anything.
 Keys, all in the hash slot of the election's own:
 
 - ``<election>``: the lock, ``<id>:<32 hex>`` with a time to live
-- ``electctl:{tag}:term:<election>``: hash of the latest term (holder, since, ttl, evict) and token
+- ``electctl:{tag}:term:<election>``: hash of the latest term (holder, since, ttl, evict, seen: when
+  it was renewed last) and token
 - ``electctl:{tag}:waiting:<election>``: sorted set, ``<16 digits>:<id>:<32 hex>`` → until when (ms)
   that waiter counts as alive; the digits say when it entered (µs)
 - ``electctl:{tag}:checkpoint:<election>``: hash, ``v:<slot>`` value, ``g:<slot>`` grant,
@@ -20,11 +21,13 @@ Keys, all in the hash slot of the election's own:
 Channels (these are global to a server, so they carry the database's number):
 ``electctl:<db>:{tag}:wake:<32 hex>`` of one waiter, ``electctl:<db>:{tag}:changes:<election>``.
 
-Who waits, sleeps until it is told something on its own channel: ``free`` (take it), ``standby``
-(take it in 100 ms unless you hear more: the first may be dead), ``rank R MS`` (somebody leads, you
-are number R, look again in MS). So a release makes one waiter act. Two more things keep a lock from
-lying idle: a message that reaches nobody goes to the next waiter in the same step, and everyone
-looks again by himself, the first two when the lock runs out, the others more and more rarely.
+Who waits, sleeps until it is told something on its own channel: ``free`` (take it), ``standby MS``
+(take it in MS unless you hear more: those before you may be dead), ``rank R MS`` (somebody leads,
+you are number R, look again in MS). So a release makes one waiter act. Two more things keep a lock
+from lying idle: a message that reaches nobody goes to the next waiter in the same step, and each
+looks by itself whether the lock has run out, by one cheap command: the first eight as soon as it
+has, one after the other, the rest later and later (:func:`glance_in`). What renews a place in the
+queue costs more and is done more rarely.
 """
 
 from __future__ import annotations
@@ -34,8 +37,35 @@ from dataclasses import dataclass, field
 
 #: What separates the id from the nonce, and the nonce: ":" and 32 hex digits.
 NONCE_DIGITS = 32
-#: Milliseconds after which the second waiter tries, if the first did not take a free lock.
+#: Milliseconds after which the second waiter tries, if the first did not take a free lock; the
+#: third after twice that, and so on.
 STANDBY_MS = 100
+#: How many waiters are told of a change, and look as soon as the lock has run out.
+FRONT = 8
+#: How many of them renew their place whenever they look.
+LOOKERS = 2
+#: Milliseconds from one of these looks to the next.
+STAGGER_MS = 50
+#: By what part of a TTL each waiter behind the front looks later than the one before it.
+TAIL = 1 / 4
+
+
+def glance_in(rank: int, left: float, ttl: float) -> float:
+    """Seconds until waiter ``rank`` looks whether a lock with ``left`` seconds has run out.
+
+    With 100 waiters and a TTL of 10 s these add up to two commands a second.
+    """
+    if left < 0:  # a foreign tool's, without an end
+        left = ttl
+    if rank < FRONT:
+        return left + rank * STAGGER_MS / 1000
+    return left + ttl * TAIL * (rank - FRONT + 1)
+
+
+#: The greatest token of any counter that was swept from this database. In a cluster each slot has
+#: one of its own (``Keys.floor``), and this is not declared to the script that reads it: there it
+#: may lie on another node.
+FLOOR = "electctl:{swept}:tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +87,8 @@ local function clock()
 end
 """
 
-_WAITERS = """
+_WAITERS = (
+    """
 local lock, term, waiting = KEYS[1], KEYS[2], KEYS[3]
 local channels = ARGV[1]
 
@@ -82,12 +113,20 @@ local function waiters(now)
   return found
 end
 
--- Milliseconds until a waiter looks by itself. With 100 waiters and a TTL of 10 s these add up to
--- half a look a second.
+-- Milliseconds until one of the first waiters looks whether a lock has run out.
+local function front_in(rank, left)
+  return left + (rank == 0 and 5 or rank * """
+    + str(STAGGER_MS)
+    + """)
+end
+
+-- Milliseconds until a waiter renews its place. With 100 waiters and a TTL of 10 s these add up to
+-- half a script a second.
 local function look_in(rank, left, ttl)
   if left < 0 then left = ttl end
-  if rank == 0 then return left + 5 end
-  if rank == 1 then return left + 50 end
+  if rank < """
+    + str(LOOKERS)
+    + """ then return front_in(rank, left) end
   return left + ttl * math.min(2 ^ (rank - 1), 64)
 end
 
@@ -111,12 +150,21 @@ local function leave(value)
   end
 end
 
+local front = """
+    + str(FRONT)
+    + """
+
 local function wake()
-  local now = clock()
-  tell(waiters(now), {'free', 'standby'})
+  local messages = {'free'}
+  for rank = 1, front - 1 do messages[rank + 1] = 'standby ' .. rank * """
+    + str(STANDBY_MS)
+    + """ end
+  tell(waiters((clock())), messages)
 end
 """
+)
 
+#: KEYS: of the queue, and the floor of the slot.
 #: ARGV: channels, value, ttl in ms, stamp ("" do not wait, "0" enter the queue, or the own stamp).
 #: Returns {1, token}, or {0, holder, its ttl, look again in ms, rank, stamp, rival, rival's till}.
 ACQUIRE = Script(
@@ -164,25 +212,37 @@ if held then   -- an earlier request of ours, whose answer was lost
 end
 
 local now = clock()
+if not redis.call('HGET', term, 'token') then
+  -- A new name, or one whose counter was swept: start above all that were swept.
+  local floor = math.max(
+    tonumber(redis.call('GET', KEYS[4])) or 0,
+    tonumber(redis.pcall('GET', '"""
+    + FLOOR
+    + """')) or 0)
+  if floor > 0 then redis.call('HSET', term, 'token', floor) end
+end
 local token = redis.call('HINCRBY', term, 'token', 1)
 redis.call('SET', lock, value, 'PX', ttl)
 redis.call('HSET', term, 'holder', value, 'since', now, 'ttl', ttl, 'evict', '')
 leave(value)
 changed('held ' .. token .. ' ' .. ttl .. ' ' .. now .. ' ' .. value)
-tell(waiters(now), {
-  'rank 0 ' .. look_in(0, ttl, ttl),
-  'rank 1 ' .. look_in(1, ttl, ttl),
-})
+local messages = {}
+for rank = 0, front - 1 do messages[rank + 1] = 'rank ' .. rank .. ' ' .. front_in(rank, ttl) end
+tell(waiters(now), messages)
 return {1, token}
 """
 )
 
 #: ARGV: value, ttl in ms. Returns nil if the lock is not ours, else whether we are asked to stop.
-RENEW = Script("""
+RENEW = Script(
+    _CLOCK
+    + """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.pcall('HSET', KEYS[2], 'seen', (clock()))   -- not vital, and a full memory refuses it
 return redis.call('HGET', KEYS[2], 'evict') == ARGV[1] and 1 or 0
-""")
+"""
+)
 
 #: ARGV: channels, value. Leaves the queue, and frees the lock only if it is ours.
 RELEASE = Script(
@@ -248,3 +308,32 @@ LOOK = Script(_LOOK + "return answer")
 
 #: ARGV: channel. The same, published, so that it stands in order among the changes.
 LOOK_ALOUD = Script(_LOOK + "return redis.call('PUBLISH', ARGV[1], cjson.encode(answer))")
+
+#: KEYS: of the queue, checkpoint. Returns {free, when it was used last in ms, keys that there are}.
+LEFT = Script(
+    _CLOCK
+    + """
+local now = clock()
+local free = redis.call('EXISTS', KEYS[1]) == 0 and redis.call('ZCOUNT', KEYS[3], now, '+inf') == 0
+local seen = redis.call('HMGET', KEYS[2], 'since', 'seen', 'ttl')
+local last = math.max(tonumber(seen[1] or 0), tonumber(seen[2] or 0)) + tonumber(seen[3] or 0)
+return {free and 1 or 0, last, redis.call('EXISTS', KEYS[2]), redis.call('EXISTS', KEYS[4])}
+"""
+)
+
+#: KEYS: of the queue, checkpoint, and the floor. ARGV: when it was used last, as seen.
+SWEEP = Script(
+    _CLOCK
+    + """
+local now = clock()
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+if redis.call('ZCOUNT', KEYS[3], now, '+inf') > 0 then return 0 end
+local seen = redis.call('HMGET', KEYS[2], 'since', 'seen', 'ttl', 'token')
+local last = math.max(tonumber(seen[1] or 0), tonumber(seen[2] or 0)) + tonumber(seen[3] or 0)
+if last ~= tonumber(ARGV[1]) then return 0 end
+local token, floor = tonumber(seen[4] or 0), tonumber(redis.call('GET', KEYS[5]) or 0)
+if token > floor then redis.call('SET', KEYS[5], token) end
+redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
+return 1
+"""
+)

@@ -1,4 +1,4 @@
-"""What a Redis URL names: a server, or the service whose primary Sentinels know.
+"""What a Redis URL names: a server, the service whose primary Sentinels know, or a cluster.
 
 What this does not guarantee: that anything is there. Reading a URL makes no contact; it does read
 the TLS files, so that a wrong one is named before anything starts.
@@ -6,21 +6,26 @@ the TLS files, so that a wrong one is named before anything starts.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from electctl.errors import ConfigError, UsageError
+from electctl.base.fresh import Fresh
+from electctl.contract.credentials import Credentials
+from electctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from electctl.url import BackendURL
+    import ssl
+
+    from electctl.contract.url import BackendURL
 
 DEFAULT_PORT = 6379
 SENTINEL_PORT = 26379
 _TLS_OPTIONS = ("ca", "cert", "key", "insecure")
-_SENTINEL_OPTIONS = ("sentinel_user", "sentinel_password", "tls")
+_SENTINEL_OPTIONS = ("sentinel_user", "sentinel_password")
+#: Those that may name several servers. There is no secure name for them, but an option.
+_SEVERAL = ("redis+sentinel", "redis+cluster")
 
-Hosts = tuple[tuple[str, int], ...]
+Address = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,48 +37,43 @@ class Tls:
     key: str | None = None
     insecure: bool = False
 
-    def arguments(self) -> dict[str, object]:
-        """As redis-py's SSLConnection takes them."""
-        return {
-            "ssl_ca_certs": self.ca,
-            "ssl_certfile": self.cert,
-            "ssl_keyfile": self.key,
-            "ssl_cert_reqs": "none" if self.insecure else "required",
-            "ssl_check_hostname": not self.insecure,
-        }
-
-    def check(self) -> None:
-        """Raise ConfigError if a file cannot be read or is not what it is given for."""
+    def context(self) -> ssl.SSLContext:
+        """For connections. Raises ConfigError if the files cannot be used."""
         import ssl
 
-        for name, path in (("ca", self.ca), ("cert", self.cert), ("key", self.key)):
-            if path is not None and not os.access(path, os.R_OK):
-                raise ConfigError(
-                    f"the {name} file {path} cannot be read", hint="is it there, and readable?"
-                )
+        from electctl.base.tls import load_tls
+
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        try:
-            if self.ca:
-                context.load_verify_locations(self.ca)
-            if self.cert:
-                context.load_cert_chain(self.cert, self.key)
-        except ssl.SSLError as error:
-            raise ConfigError(
-                f"the TLS files of the URL are not usable: {error.reason or error}",
-                hint="ca, cert and key name PEM files, and the key belongs to the cert",
-            ) from None
+        if self.insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return load_tls(context, self.ca, self.cert, self.key)
+
+
+class FreshTls(Fresh["ssl.SSLContext"]):
+    """The context for each new connection, and of whom it trusts, for people."""
+
+    def __init__(self, tls: Tls) -> None:
+        from electctl.base.tls import whom
+
+        super().__init__([path for path in (tls.ca, tls.cert, tls.key) if path], tls.context)
+        self.whom = whom(tls.ca)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a URL names: a server, or the service that Sentinels tell the primary of."""
+    """What a URL names: a server, or the service that Sentinels tell the primary of.
 
-    hosts: Hosts
+    ``cluster``: they must be nodes of one, and may be several. A server by itself may be one too.
+    """
+
+    hosts: tuple[Address, ...]
     user: str | None
-    password: str | None
+    credentials: Credentials
     db: int
-    tls: Tls | None
+    tls: FreshTls | None
     service: str | None = None
+    cluster: bool = False
     sentinel_user: str | None = None
     sentinel_password: str | None = None
 
@@ -82,38 +82,49 @@ class Target:
         """Read a URL. Raises UsageError and, for TLS files, ConfigError."""
         sentinel = url.scheme == "redis+sentinel"
         tls = _tls(url)
-        _refuse(url, _SENTINEL_OPTIONS if not sentinel else (), "redis+sentinel")
-        _refuse(url, _TLS_OPTIONS if tls is None else (), "rediss")
-        if len(url.hosts) > 1 and not sentinel:
+        several = url.scheme in _SEVERAL
+        _refuse(url, _SENTINEL_OPTIONS if not sentinel else (), "redis+sentinel://")
+        _refuse(url, ("tls",) if not several else (), "redis+sentinel:// or redis+cluster://")
+        secure = "tls=true with it" if several else "rediss://"
+        _refuse(url, _TLS_OPTIONS if tls is None else (), secure)
+        if len(url.hosts) > 1 and not several:
             raise UsageError(
                 f"{url.scheme}:// takes one server, {len(url.hosts)} are given",
-                hint="name one; redis+sentinel://h:p,h:p/service names a Sentinel set",
+                hint="name one; redis+sentinel://h:p,h:p/service names a Sentinel set, "
+                "redis+cluster://h:p,h:p the nodes of a cluster",
             )
         service, db = _service_and_db(url) if sentinel else (None, _db(url, url.path))
+        cluster = url.scheme == "redis+cluster"
+        if cluster and db:
+            raise UsageError(
+                f"a Redis Cluster has no database {db}, only 0",
+                hint="leave the number out of the URL's path",
+            )
         port = SENTINEL_PORT if sentinel else DEFAULT_PORT
         hosts = tuple((host, given or port) for host, given in url.hosts)
-        if url.user is not None and url.password is None:
+        if url.user is not None and not url.has_secret:
             raise UsageError(
                 f"the {url.scheme} URL has a user and no password",
-                hint="user:password@host, ELECTCTL_PASSWORD, or ?password_file=",
+                hint="user:password@host, ELECTCTL_PASSWORD, ?password_file= or _command=",
             )
         return cls(
             hosts=hosts or (("127.0.0.1", port),),
             user=url.user,
-            password=url.password,
+            credentials=url.credentials(),
             db=db,
             tls=tls,
             service=service,
+            cluster=cluster,
             sentinel_user=url.options.get("sentinel_user"),
             sentinel_password=url.options.get("sentinel_password"),
         )
 
 
-def _refuse(url: BackendURL, names: tuple[str, ...], scheme: str) -> None:
+def _refuse(url: BackendURL, names: tuple[str, ...], instead: str) -> None:
     for name in names:
         if name in url.options:
             raise UsageError(
-                f"the option {name} means nothing to {url.scheme}://", hint=f"use {scheme}://"
+                f"the option {name} means nothing to {url.scheme}://", hint=f"use {instead}"
             )
 
 
@@ -124,15 +135,13 @@ def _flag(url: BackendURL, name: str) -> bool:
     return text in ("true", "1", "yes")
 
 
-def _tls(url: BackendURL) -> Tls | None:
-    if url.scheme != "rediss" and not (url.scheme == "redis+sentinel" and _flag(url, "tls")):
+def _tls(url: BackendURL) -> FreshTls | None:
+    if url.scheme != "rediss" and not (url.scheme in _SEVERAL and _flag(url, "tls")):
         return None
     option = url.options.get
     if option("key") and not option("cert"):
         raise UsageError("the URL has a key and no cert", hint="?cert=client.crt&key=client.key")
-    tls = Tls(option("ca"), option("cert"), option("key"), _flag(url, "insecure"))
-    tls.check()
-    return tls
+    return FreshTls(Tls(option("ca"), option("cert"), option("key"), _flag(url, "insecure")))
 
 
 def _db(url: BackendURL, text: str) -> int:

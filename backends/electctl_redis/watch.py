@@ -16,11 +16,12 @@ import threading
 from datetime import UTC, datetime
 from typing import Any
 
-from electctl.backend import Holder, View, Watch
-from electctl.clock import now
+from electctl.base.clock import now
+from electctl.contract.backend import Holder, View, Watch
 from electctl.errors import Unreachable
 from electctl_redis import scripts
-from electctl_redis.connect import Interrupt, Interrupted, Links, Subscription
+from electctl_redis.connect import Links, Subscription
+from electctl_redis.link import Interrupt, Interrupted
 from electctl_redis.names import Keys, new_nonce, owner
 
 #: Seconds between looks at what nobody publishes: expiry, foreign tools, the queue.
@@ -69,7 +70,7 @@ def _bytes(item: object) -> object:
 
 
 class RedisWatch(Watch):
-    """See :class:`electctl.backend.Watch`. Raises Unreachable when the connection is lost."""
+    """See :class:`electctl.contract.backend.Watch`. Unreachable when the connection is lost."""
 
     def __init__(self, links: Links, election: str) -> None:
         self.keys = Keys.of(election, links.target.db)
@@ -98,15 +99,16 @@ class RedisWatch(Watch):
         return None
 
     def _is_news(self, view: View) -> bool:
-        shown = self._shown
-        return shown is None or shown.term != view.term or shown.waiting != view.waiting
+        return self._shown is None or self._shown.state != view.state
 
     def _advance(self, deadline: float) -> View | None:
         """One message or one look."""
-        if self._subscription is None:
+        if self._subscription is None or self._strayed(self._subscription):
+            self._unsubscribe()
             self._subscription = self._subscribe()
+            self._look_at = now()
         if now() >= self._look_at:
-            self._look()
+            self._look(self._subscription)
         # The first view is waited for, however short the caller's time is.
         limit = deadline if self._shown is not None else self._look_at
         found = self._subscription.next(min(limit, self._look_at), self._interrupt)
@@ -131,7 +133,7 @@ class RedisWatch(Watch):
 
     def _subscribe(self) -> Subscription:
         limit = now() + self._links.timeout
-        subscription = Subscription(self._links.open(limit))
+        subscription = Subscription(self._links.open(self.keys.lock, limit))
         try:
             subscription.subscribe(self._own, limit)
             subscription.subscribe(self.keys.changes, limit)
@@ -141,15 +143,23 @@ class RedisWatch(Watch):
             raise
         return subscription
 
-    def _look(self) -> None:
+    def _strayed(self, subscription: Subscription) -> bool:
+        return self._links.strayed(subscription.link, self.keys.lock)
+
+    def _look(self, subscription: Subscription) -> None:
         """Have the present state published to us."""
         self._look_at = now() + LOOK_INTERVAL
         self._overdue = self._overdue or now() + self._links.timeout
         heard = self._links.script(
             scripts.LOOK_ALOUD, self.keys.queue, self._own, interrupt=self._interrupt
         )
-        if heard == 0:
+        if heard == 0 and not self._strayed(subscription):
             raise Unreachable("the connection that Redis publishes to us on is lost")
+
+    def _unsubscribe(self) -> None:
+        if self._subscription is not None:
+            self._subscription.close()
+            self._subscription = None
 
     def _plan(self, view: View) -> View:
         if view.holder is not None and view.holder.expires_in is not None:
@@ -173,7 +183,5 @@ class RedisWatch(Watch):
         """A blocked :meth:`next` in another thread returns None soon."""
         self._interrupt.set()
         with self._in_use:
-            if self._subscription is not None:
-                self._subscription.close()
-                self._subscription = None
+            self._unsubscribe()
             self._interrupt.close()

@@ -7,17 +7,20 @@ next renewal is refused because somebody else wrote to it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kazoo.exceptions import BadVersionError, NoNodeError
 
-from electctl.backend import Backend, Bid, Candidacy, Holder, View, Watch
-from electctl.clock import now
+from electctl.base.clock import now
+from electctl.contract.backend import Backend, Bid, Candidacy, Holder, Leftover, View, Watch
+from electctl.errors import Unreachable
+from electctl_zookeeper import sweep
 from electctl_zookeeper.candidacy import STOP, ZooKeeperCandidacy
+from electctl_zookeeper.chroot import must_exist
 from electctl_zookeeper.failures import SessionLost
-from electctl_zookeeper.names import Paths
+from electctl_zookeeper.names import Claim, Paths
 from electctl_zookeeper.record import Record
 from electctl_zookeeper.session import Session
 from electctl_zookeeper.target import Target
@@ -25,8 +28,8 @@ from electctl_zookeeper.traits import TRAITS
 from electctl_zookeeper.view import Member, ZooKeeperWatch, contenders, members, sync, view_of
 
 if TYPE_CHECKING:
-    from electctl.traits import Traits
-    from electctl.url import BackendURL
+    from electctl.contract.traits import Traits
+    from electctl.contract.url import BackendURL
 
 #: Seconds: for one request that is not part of a candidacy, and for the session that carries it.
 REQUEST_TIMEOUT = 3.0
@@ -39,8 +42,11 @@ class ZooKeeperBackend(Backend):
     def __init__(self, url: BackendURL) -> None:
         super().__init__(url)
         self.target = Target.of(url)
+        #: Held by who opens the shared session, which may take as long as a resolver likes.
+        self._opening = threading.Lock()
         self._lock = threading.Lock()
         self._shared: Session | None = None
+        self._closed = False
 
     @property
     def traits(self) -> Traits:
@@ -49,25 +55,32 @@ class ZooKeeperBackend(Backend):
 
     def candidacy(self, bid: Bid) -> Candidacy:
         """Its session, not the process, is what the store knows of it."""
-        return ZooKeeperCandidacy(self.target, bid)
+        return ZooKeeperCandidacy(self.target, bid, self.notes)
 
     def _open(self, on_change: Callable[[], None]) -> Session:
         session = Session(self.target, SESSION_TIMEOUT, REQUEST_TIMEOUT, on_change)
         try:
             session.open(now() + REQUEST_TIMEOUT)
+            must_exist(session, self.target)
         except BaseException:
             session.abandon()
             raise
         return session
 
     def _session(self) -> Session:
-        with self._lock:
-            if self._shared is None or self._shared.lost:
-                lost, self._shared = self._shared, None
-                if lost is not None:
-                    lost.abandon()
-                self._shared = self._open(lambda: None)
-            return self._shared
+        with self._opening:
+            shared = self._shared
+            if shared is not None:
+                if not shared.lost:
+                    return shared
+                shared.abandon()
+            opened = self._open(lambda: None)
+            with self._lock:
+                self._shared = opened
+                if not self._closed:
+                    return opened
+        self.close()
+        raise Unreachable("the connection to ZooKeeper has been closed here")
 
     def _members(self, session: Session, paths: Paths) -> list[Member]:
         sync(session, paths.parent)
@@ -116,6 +129,19 @@ class ZooKeeperBackend(Backend):
                 continue  # it has gone, or changed, since we looked
             return leader.holder
 
+    def give_back(self, receipt: str) -> None:
+        """Delete the contender and its mark, past the session that made them.
+
+        That session is left to run out with nothing in it: to take it up in order to close it
+        would give it its full time-out again first, should the second step not come about.
+        """
+        claim = Claim.unpack(receipt)
+        paths = Paths.of(claim.election, self.target.chroot)
+        # The contender first: its deletion is what the next one waits for.
+        gone = [paths.child(claim.name), paths.mark(claim.uid)]
+        deletions = [partial(_remove, path=path) for path in gone]
+        self._again(lambda session: session.gather(deletions))
+
     def read_checkpoint(self, election: str, slot: str) -> bytes | None:
         """The last value committed before the call."""
         path = Paths.of(election, self.target.chroot).checkpoint(slot)
@@ -131,16 +157,29 @@ class ZooKeeperBackend(Backend):
         found: bytes | None = self._again(read)
         return found
 
+    def leftovers(self) -> Iterator[Leftover]:
+        """See :mod:`electctl_zookeeper.sweep`."""
+        return sweep.leftovers(self._session(), self.target.chroot)
+
+    def sweep(self, leftover: Leftover) -> bool:
+        """One transaction: folders that are not empty, or were changed, stay."""
+        return bool(self._again(lambda session: sweep.sweep(session, leftover)))
+
     def close(self) -> None:
         """Close the shared session; candidacies and watches have their own."""
         with self._lock:
-            if self._shared is not None:
-                self._shared.close()
-                self._shared = None
+            self._closed = True
+            shared, self._shared = self._shared, None
+        if shared is not None:
+            shared.close()
 
 
 def _delete(client: Any, path: str, of: Member) -> Any:
     return client.delete_async(path, version=of.version)
+
+
+def _remove(client: Any, path: str) -> Any:
+    return client.delete_async(path)
 
 
 def _ask_to_stop(client: Any, mark: str) -> Any:

@@ -31,15 +31,21 @@ from typing import Any
 
 from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
 
-from electctl.backend import Bid, Candidacy, Grant, Renewal
-from electctl.clock import now
-from electctl.errors import LeadershipLost, Unreachable, UnsafeTiming
+from electctl.base.clock import now
+from electctl.base.latency import too_slow
+from electctl.contract.backend import Bid, Candidacy, Grant, Renewal
+from electctl.errors import ElectctlError, LeadershipLost, Unreachable
 from electctl_zookeeper import names
+from electctl_zookeeper.chroot import must_exist
+from electctl_zookeeper.container import MARK
 from electctl_zookeeper.failures import SessionLost
 from electctl_zookeeper.record import Record
+from electctl_zookeeper.sentry import Sentry
 from electctl_zookeeper.session import Request, Session, transaction
 from electctl_zookeeper.target import Target
+from electctl_zookeeper.tidy import leave
 from electctl_zookeeper.traits import TRAITS
+from electctl_zookeeper.worth import check_timing
 
 #: What the mark of a candidate that is asked to stop holds.
 STOP = b"stop"
@@ -52,8 +58,8 @@ MOST_PATIENCE = 3.0
 NEAR = 8
 #: How old, in renewal intervals, the proof of our session may be when we begin to lead.
 FRESH = 2.5
-#: The core plans so many intervals of ``Bid.request_timeout`` between a proof and the time to stop.
-_RENEWALS = TRAITS.renewals
+#: Writes that may fail to make it so, if each is answered too late, before we say so.
+PROOFS = 4
 
 
 @dataclass(slots=True)
@@ -69,16 +75,21 @@ class _Place:
 
 
 class ZooKeeperCandidacy(Candidacy):
-    """See :class:`electctl.backend.Candidacy`."""
+    """See :class:`electctl.contract.backend.Candidacy`."""
 
-    def __init__(self, target: Target, bid: Bid) -> None:
+    def __init__(self, target: Target, bid: Bid, notes: set[str]) -> None:
         self.target = target
         self.bid = bid
+        self._notes = notes
         self.paths = names.Paths.of(bid.election, target.chroot)
         self._session: Session | None = None
         self._place: _Place | None = None
         self._cancelled = threading.Event()
         self._wake = threading.Event()
+        #: While we lead.
+        self._sentry: Sentry | None = None
+        #: That the last answer that was timed came too late for our TTL, for people.
+        self._slow: str | None = None
         #: Slot → version of its znode, and the number of our last write that it holds.
         self._slots: dict[str, tuple[int, int]] = {}
 
@@ -90,7 +101,7 @@ class ZooKeeperCandidacy(Candidacy):
     # Entering and waiting ------------------------------------------------------------------------
 
     def acquire(self, deadline: float | None) -> Grant | None:
-        """See :meth:`electctl.backend.Candidacy.acquire`. The place is kept with the session."""
+        """See :meth:`electctl.contract.backend.Candidacy.acquire`. The session keeps the place."""
         grant = None
         while not self._cancelled.is_set():
             try:
@@ -100,10 +111,15 @@ class ZooKeeperCandidacy(Candidacy):
                 # The place went with the session: at the end of the queue again.
                 self._forget()
                 if deadline is not None and now() >= deadline:
+                    if self.rival is None:
+                        raise
                     break
-            except Unreachable:
-                if not self._cancelled.is_set():
+            except Unreachable as error:
+                if self._cancelled.is_set():
+                    continue
+                if self._slow is None:
                     raise
+                raise Unreachable(f"{error.message}; {self._slow}", hint=error.hint) from error
         if grant is None:
             self._withdraw()
         return grant
@@ -123,10 +139,19 @@ class ZooKeeperCandidacy(Candidacy):
                     return self._lead(session, place)
                 except LeadershipLost:
                     self._place = None
-            elif deadline is not None and now() >= deadline:
-                return None
-            elif self._watch(session, ahead[-1]):
-                self._wait(session, place, ahead, deadline)
+            else:
+                self.rival = self.rival or ""
+                if deadline is not None and now() >= deadline:
+                    self._name_rival(session, ahead[0])
+                    return None
+                if self._watch(session, ahead[-1]):
+                    self._wait(session, place, ahead, deadline)
+
+    def _name_rival(self, session: Session, leader: str) -> None:
+        """For people, as we give up: one more read, if it can be had."""
+        with suppress(NoNodeError, Unreachable):
+            data, _ = session.ask(lambda client: client.get_async(self.paths.child(leader)))
+            self.rival = data.decode(errors="backslashreplace")
 
     def _open(self, deadline: float | None) -> Session:
         if self._session is not None:
@@ -134,38 +159,34 @@ class ZooKeeperCandidacy(Candidacy):
         limit = now() + CONNECT_LIMIT
         if deadline is not None:
             limit = min(limit, max(deadline, now() + self._patience))
-        session = Session(self.target, self.bid.ttl, self._patience, self._wake.set)
+        session = Session(self.target, self.bid.ttl, self._patience, self._on_change)
         try:
             session.open(limit, self._cancelled)
             self.contacted = True
-            self._check_timing(session)
+            must_exist(session, self.target)
+            check_timing(session, self.bid, self._notes)
+            session.create_as_in(self.paths.parent)
         except BaseException:
             session.abandon()
             raise
         self._session = session
         return session
 
+    def _on_change(self) -> None:
+        """From kazoo's threads: the state of our connection is another."""
+        self._wake.set()
+        session = self._session
+        if self._sentry is not None and session is not None and session.ended_there:
+            self.bid.superseded("expired")
+
+    def _gone(self) -> None:
+        if self._sentry is not None:
+            self.bid.superseded("deleted")
+
     @property
     def _patience(self) -> float:
         # Not more, however long the TTL: who cancels waits for what is under way.
         return min(max(PATIENCE, self.bid.request_timeout), MOST_PATIENCE)
-
-    def _check_timing(self, session: Session) -> None:
-        """Raises UnsafeTiming if one missed renewal would end the leadership.
-
-        What is left of a grant for renewing must hold a ping of the leader and three intervals: of
-        the write that proves, of the one that it proves, and of one that is missed.
-        """
-        interval = self.bid.request_timeout
-        for_stopping = self.bid.ttl - _RENEWALS * interval
-        if session.granted - for_stopping < session.ping + 3 * interval:
-            raise UnsafeTiming(
-                f"a ttl of {self.bid.ttl:g} s is too short here: the session of "
-                f"{session.negotiated:g} s is worth {session.granted:g} s, because a tick of "
-                f"{2 * session.ping:g} s is taken off, and {for_stopping:.3g} s of it are for "
-                "stopping",
-                hint="raise --ttl; or name the servers' tickTime with ?tick= if it is shorter",
-            )
 
     def _enter(self, session: Session) -> tuple[_Place, Any]:
         """Our place: made now, or found if it is not known whether we made it.
@@ -183,9 +204,13 @@ class ZooKeeperCandidacy(Candidacy):
             try:
                 results, children = session.gather([make, self._children])
                 made = session.outcome(results)
+            except Unreachable:
+                self._measured(session.greeting)
+                raise
             except NoNodeError:
-                session.ensure_path(self.paths.parent)
-                session.ensure_path(self.paths.marks, self.paths.root)
+                containers = () if self.target.keep_parent else (self.paths.parent,)
+                session.ensure_path(self.paths.parent, containers=containers)
+                session.ensure_path(self.paths.marks, self.paths.root, self._own_folders)
             except NodeExistsError:
                 place.name = self._find(session, begin)
                 if place.name is None:  # we had entered, and somebody deleted our znode
@@ -194,10 +219,22 @@ class ZooKeeperCandidacy(Candidacy):
                 children = None
             else:
                 session.committed(sent)
-                _, path, mark = made
+                self._measured(now() - sent)
+                _, path, _, mark = made
                 place.name = path.rpartition("/")[2]
                 place.token = mark.czxid
         return place, children
+
+    def _measured(self, took: float) -> None:
+        """One answer took so many seconds."""
+        bid, before = self.bid, self._slow
+        self._slow = too_slow("ZooKeeper", took, 1, bid.request_timeout, bid.ttl, TRAITS.renewals)
+        if self._slow is not None and before is None:
+            self._notes.add(self._slow)
+
+    @property
+    def _own_folders(self) -> tuple[str, ...]:
+        return self.paths.own, self.paths.marks, self.paths.checkpoints
 
     def _children(self, client: Any) -> Any:
         return client.get_children_async(self.paths.parent)
@@ -207,6 +244,8 @@ class ZooKeeperCandidacy(Candidacy):
         ops.create(
             self.paths.child(begin), self.bid.candidate.encode(), ephemeral=True, sequence=True
         )
+        # Tells a sweep when the election was used last, and that it was since somebody looked.
+        ops.set_data(self.paths.own, MARK)
         # For its answer, which has the mark's stat; a creation within a transaction tells none.
         ops.set_data(self.paths.mark(place.uid), b"")
 
@@ -293,12 +332,21 @@ class ZooKeeperCandidacy(Candidacy):
         """None if cancelled. Raises LeadershipLost if our znode is gone."""
         oldest = FRESH * self.bid.request_timeout
         granted = session.granted
+        tries = 0
         while now() - session.known_since > oldest:
             # Caught unprepared: a write now, and one a ping of the leader later, make it known.
+            sent = now()
             self._touch(session, place, session.patience)
+            self._measured(now() - sent)
+            tries += 1
+            if tries >= PROOFS and self._slow is not None:
+                raise Unreachable("no proof of our session is fresh when its answer comes")
             if now() - session.known_since > oldest and self._cancelled.wait(session.ping):
                 return None
         session.end_with_proof()
+        assert place.name is not None, "elected before we entered"
+        self._sentry = Sentry(session, self.paths.child(place.name), self._gone)
+        self._sentry.post()
         return Grant(place.token, session.known_since, granted)
 
     def _touch(self, session: Session, place: _Place, timeout: float) -> None:
@@ -346,6 +394,8 @@ class ZooKeeperCandidacy(Candidacy):
             self._touch(session, place, self.bid.request_timeout)
         except SessionLost as error:
             raise LeadershipLost(error.message, reason="expired") from error
+        if self._sentry is not None:
+            self._sentry.post()
         return Renewal(session.known_since, session.granted, place.asked)
 
     def _held(self) -> tuple[Session, _Place]:
@@ -394,7 +444,7 @@ class ZooKeeperCandidacy(Candidacy):
         except NoNodeError:
             if session.ask(partial(self._exists, name=place.name or "")) is None:
                 raise LeadershipLost("our znode was deleted", reason="deleted") from None
-            session.ensure_path(self.paths.checkpoints, self.paths.root)
+            session.ensure_path(self.paths.checkpoints, self.paths.root, self._own_folders)
             return False
         self._slots[slot] = (0 if version == -1 else results[1].version), seq
         return True
@@ -419,10 +469,27 @@ class ZooKeeperCandidacy(Candidacy):
     # Leaving -------------------------------------------------------------------------------------
 
     def release(self) -> None:
-        """End the session, which removes our place and nothing else, in one step."""
-        session, self._session, self._place = self._session, None, None
-        if session is not None:
-            session.end()
+        """End the session, which removes our place, in one step.
+
+        What it leaves empty is removed before that, if we are the last to leave.
+        """
+        session, place = self._session, self._place
+        self._session = self._place = self._sentry = None
+        if session is None:
+            return
+        limit = now() + session.patience
+        if place is not None and place.name is not None and not session.interrupted:
+            # Otherwise it is left to the server, and to electctl sweep.
+            with suppress(ElectctlError):
+                leave(session, self.paths, place.name, place.uid)
+        session.end(limit)
+
+    def receipt(self) -> str | None:
+        """Our znode and its mark, whose names nobody else's ever have."""
+        place = self._place
+        if place is None or place.name is None:
+            return None
+        return names.Claim(self.bid.election, place.name, place.uid).pack()
 
     def _withdraw(self) -> None:
         with suppress(Unreachable):  # then the session runs out
@@ -431,6 +498,7 @@ class ZooKeeperCandidacy(Candidacy):
     def _forget(self) -> None:
         """Leave the session to itself: it is over, or runs out."""
         session, self._session, self._place = self._session, None, None
+        self._sentry = None
         if session is not None:
             session.abandon()
 

@@ -83,7 +83,7 @@ def translate(error: Exception, peer: str) -> ElectctlError:
 
 
 _DENIALS: dict[type[Exception], str] = {
-    client.NoAuthError: "the znode's ACL does not let us",
+    client.NoAuthError: "an ACL does not let us",
     client.InvalidACLError: "it does not take our ACL, which needs a user that it knows",
     client.SessionClosedRequireSaslError: "it demands SASL",
 }

@@ -6,13 +6,17 @@ a second are possible.
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from electctl.clock import now
+from kazoo.client import KazooClient
+from kazoo.exceptions import KazooException, NoNodeError, NotEmptyError
+
+from electctl.base.clock import now
 from electctl.errors import MissingDependency, Unreachable
 from electctl.lab.cluster import Cluster
 from electctl.lab.gate import Ways
@@ -28,6 +32,8 @@ INIT_LIMIT = 50
 JAVA = Path("/usr/share/java")
 #: ZooKeeper's own jar names most others in its manifest.
 JARS = ("zookeeper.jar", "slf4j-simple.jar", "netty-codec.jar", "netty-resolver.jar")
+#: The tree of ZooKeeper itself.
+_OWN = "zookeeper"
 _LEADING = {"leader", "standalone"}
 _MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 _SASL = "org.apache.zookeeper.server.auth.SASLAuthenticationProvider"
@@ -41,6 +47,8 @@ class ZooKeeperCluster(Cluster):
     """
 
     node_counts: ClassVar[tuple[int, ...]] = (1, 3)
+    followers_serve: ClassVar[bool] = True
+    votes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -54,6 +62,7 @@ class ZooKeeperCluster(Cluster):
         super().__init__(home, nodes, scheme=scheme)
         self.users = dict(users or {})
         self.tls = tls
+        self.ways = Ways()
 
     def configure(self) -> None:
         """Raises MissingDependency without Debian's packages."""
@@ -66,12 +75,21 @@ class ZooKeeperCluster(Cluster):
         for number in range(1, self.nodes + 1):
             self.servers.append(self._server(java, number))
 
+    def version(self) -> str:
+        """What the first server says of itself."""
+        found = re.search(r"version: (\d+(\.\d+)+)", self.word(1, b"srvr"))
+        return f"zookeeper {found[1]}" if found else "zookeeper"
+
     def peer_address(self, number: int, other: int) -> tuple[int, int]:
         """The quorum and election ports at which server ``number`` reaches server ``other``.
 
-        For a subclass that puts a proxy between two members.
+        In a breakable cluster these are of proxies.
         """
-        return self.port(f"quorum{other}"), self.port(f"election{other}")
+        real = self.port(f"quorum{other}"), self.port(f"election{other}")
+        if not self.breakable or number == other:
+            return real
+        made = [self.ways.add(number - 1, other - 1, (HOST, port)) for port in real]
+        return made[0].port, made[1].port
 
     def _server(self, java: str, number: int) -> Server:
         home = self.home / f"server{number}"
@@ -190,36 +208,55 @@ class ZooKeeperCluster(Cluster):
             return ""
         return b"".join(chunks).decode(errors="replace")
 
+    # For faults: a member's number is its place in ``servers``, from 0; its myid is one more ------
 
-class SeparableZooKeeper(ZooKeeperCluster):
-    """Members that can be cut off from each other: they meet through proxies.
-
-    One that is cut off is not told: its links stay open and carry nothing, as behind a router that
-    drops packets. A member's number is its place in ``servers``, from 0; its ``myid`` is one more.
-    """
-
-    def __init__(self, home: Path, nodes: int) -> None:
-        super().__init__(home, nodes)
-        self.ways = Ways()
-
-    def peer_address(self, number: int, other: int) -> tuple[int, int]:
-        real = super().peer_address(number, other)
-        if number == other:
-            return real
-        made = [self.ways.add(number - 1, other - 1, (HOST, port)) for port in real]
-        return made[0].port, made[1].port
+    @property
+    def members(self) -> list[Server]:
+        """All of them."""
+        return self.servers
 
     def leading(self) -> int:
-        """The number of the member that leads the others."""
+        """The number of the member that leads the others. Raises LookupError if none does."""
         for number, mode in self.modes().items():
-            if mode in ("leader", "standalone"):
+            if mode in _LEADING:
                 return number - 1
         raise LookupError("no member leads")
-
-    def close(self) -> None:
-        super().close()
-        self.ways.close()
 
     def settled(self) -> bool:
         """Whether every member serves."""
         return len(self.modes()) == self.nodes
+
+    def flush(self) -> int:
+        """Delete every znode but ZooKeeper's own; how many those were. Raises Unreachable."""
+        hosts = ",".join(f"{HOST}:{server.port}" for server in self.servers)
+        client = KazooClient(hosts, timeout=START_TIMEOUT)
+        try:
+            client.start(START_TIMEOUT)
+            return sum(
+                _delete(client, f"/{name}") for name in client.get_children("/") if name != _OWN
+            )
+        except (KazooException, client.handler.timeout_exception) as error:
+            raise Unreachable(f"the znodes cannot be deleted: {error!r}") from error
+        finally:
+            client.stop()
+            client.close()
+
+    def close(self) -> None:
+        """Stop the members, and end what stands between them."""
+        super().close()
+        self.ways.close()
+
+
+def _delete(client: KazooClient, path: str) -> int:
+    """A znode and all below it, also what comes meanwhile."""
+    count = 0
+    while True:
+        try:
+            for name in client.get_children(path):
+                count += _delete(client, f"{path}/{name}")
+            client.delete(path)
+        except NotEmptyError:
+            continue
+        except NoNodeError:
+            return count
+        return count + 1

@@ -6,9 +6,9 @@ that number again and again, and negative ones to requests that come close toget
 (``PrepRequestProcessor`` counts on, ``DataTree.createNode`` keeps the greater number). From there
 on only their czxid tells who came first (:func:`overflowed`).
 
-An election's name is its path, so that kazoo's ``Election(client, "/nightly")`` and our ``nightly``
-are one election, and so are ``/jobs/nightly`` and ``jobs/nightly``. A name that is no legal path of
-its own, or that begins with ``%``, becomes one segment: ``%`` and the name percent-encoded.
+An election's canonical name is its path without the leading slash. So kazoo's
+``Election(client, "/jobs/nightly")``, in each of the spellings that kazoo takes for that path, and
+our ``jobs/nightly`` are one election; what is no path of the store is no name (:data:`NAMING`).
 
 What electctl keeps for itself lies under ``/.electctl``, one folder for each election, because
 native tools take children of the election's own znode for candidates.
@@ -16,18 +16,25 @@ native tools take children of the election's own znode for candidates.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from electctl.contract.naming import Naming
+from electctl.errors import UsageError
+
 LAST_NUMBER = (1 << 31) - 1
 OWN_ROOT = ".electctl"
-#: Names of the first segment that are ZooKeeper's own where there is no chroot.
-_SYSTEM_ROOT = "zookeeper"
-#: ZooKeeper's PathUtils.validatePath refuses these characters; those beyond 16 bits, because Java
-#: sees them as surrogates.
-_ILLEGAL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff\U00010000-\U0010ffff]")
+#: kazoo drops empty segments (``kazoo.protocol.paths.normpath``); it and the server refuse "." and
+#: "..". ZooKeeper's PathUtils.validatePath refuses these characters; those beyond 16 bits because
+#: Java sees them as surrogates. ``/zookeeper`` is the server's own.
+NAMING = Naming(
+    path=True,
+    reserved=(f"{OWN_ROOT}/", "zookeeper/"),
+    illegal=r"[\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff\U00010000-\U0010ffff]",
+)
 #: kazoo's Lock, Curator's latch and Curator's lock. Java prints a sequence number with ``%010d``:
 #: ten characters, a minus among them, and eleven only below -999,999,999.
 _CONTENDER = re.compile(r"(?:__lock__|-latch-|-lock-)(\d{10}|-\d{9,10})\Z")
@@ -80,6 +87,8 @@ class Paths:
 
     #: Ours, and shared by all elections and users.
     root: str
+    #: Ours, of this election; around marks and checkpoints.
+    own: str
     #: The parent of all contenders.
     parent: str
     #: The parent of the marks: one ephemeral znode beside each contender of ours.
@@ -88,12 +97,10 @@ class Paths:
 
     @classmethod
     def of(cls, election: str, chroot: str) -> Paths:
-        """The paths for that name in the tree below ``chroot`` ("" or "/some/path")."""
-        encoded = quote(election, safe="")
-        path = election if _stands_for_itself(election, chroot) else f"%{encoded}"
+        """The paths for that canonical name in the tree below ``chroot`` ("" or "/some/path")."""
         root = f"{chroot}/{OWN_ROOT}"
-        own = f"{root}/%{encoded}"
-        return cls(root, f"{chroot}/{path}", f"{own}/candidates", f"{own}/checkpoints")
+        own = f"{root}/%{quote(election, safe='')}"
+        return cls(root, own, f"{chroot}/{election}", f"{own}/candidates", f"{own}/checkpoints")
 
     def child(self, name: str) -> str:
         """The path of a contender."""
@@ -108,12 +115,32 @@ class Paths:
         return f"{self.checkpoints}/%{quote(slot, safe='')}"
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One grant: the election, our contender's name in it, and the uuid that names its mark."""
+
+    election: str
+    name: str
+    uid: str
+
+    def pack(self) -> str:
+        """As a text."""
+        return json.dumps([self.election, self.name, self.uid])
+
+    @classmethod
+    def unpack(cls, text: str) -> Claim:
+        """Read what :meth:`pack` made. Raises UsageError."""
+        try:
+            election, name, uid = map(str, json.loads(text))
+            found = contender(name)
+        except (ValueError, TypeError):
+            found = None
+        # Neither name may lead anywhere but to that contender and its mark.
+        if found is None or not found.uid or found.uid != uid or "/" in name:
+            raise UsageError("this is no receipt of a grant on ZooKeeper")
+        return cls(election, name, uid)
+
+
 def is_path(text: str) -> bool:
     """Whether ``text`` is a legal path of ZooKeeper, written without its leading slash."""
-    return not _ILLEGAL.search(text) and not {"", ".", ".."} & set(text.split("/"))
-
-
-def _stands_for_itself(election: str, chroot: str) -> bool:
-    first = election.partition("/")[0]
-    reserved = {OWN_ROOT} if chroot else {OWN_ROOT, _SYSTEM_ROOT}
-    return is_path(election) and not election.startswith("%") and first not in reserved
+    return not re.search(NAMING.illegal, text) and not {"", ".", ".."} & set(text.split("/"))

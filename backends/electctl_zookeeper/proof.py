@@ -29,7 +29,7 @@ from collections import deque
 class Proof:
     """Feed it with what happened; :attr:`since` is a time no later than the last known touch.
 
-    Times are readings of :func:`electctl.clock.now`; ``tick`` is the server's, in seconds.
+    Times are readings of :func:`electctl.base.clock.now`; ``tick`` is the server's, in seconds.
     """
 
     def __init__(self, opened: float, tick: float) -> None:

@@ -1,4 +1,4 @@
-"""One session with ZooKeeper through one kazoo client. The only module that drives kazoo.
+"""One session with ZooKeeper through one kazoo client.
 
 What this does not guarantee: that a request which was not answered in time did not act, or will not
 act later: kazoo keeps requests while it is without a connection and sends them afterwards. The
@@ -11,33 +11,28 @@ held in the old one does not hold in another.
 
 from __future__ import annotations
 
-import logging
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
-from kazoo.client import KazooClient
 from kazoo.exceptions import (
     AuthFailedError,
-    ConnectionDropped,
-    KazooException,
+    NoAuthError,
     NoNodeError,
     RolledBackError,
     RuntimeInconsistency,
-    SessionClosedRequireSaslError,
-    SessionExpiredError,
 )
-from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandler
-from kazoo.protocol.connection import CLOSE_RESPONSE, ConnectionHandler
-from kazoo.protocol.serialization import CloseInstance, Connect
+from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import KazooState, KeeperState
-from kazoo.retry import KazooRetry
-from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE, make_acl
 
-from electctl.clock import now
+from electctl.base.clock import now
 from electctl.errors import ConfigError, Refused, Unreachable
+from electctl_zookeeper import rights
+from electctl_zookeeper.client import LOG, make_client
+from electctl_zookeeper.container import MARK, create_container
 from electctl_zookeeper.failures import ANSWERS, CLIENT_ERRORS, SessionLost, translate
 from electctl_zookeeper.proof import Proof
 from electctl_zookeeper.target import Target
@@ -46,94 +41,10 @@ from electctl_zookeeper.wire import Wire
 #: Starts a request; returns kazoo's asynchronous result.
 Request = Callable[[Any], Any]
 
+#: Seconds that a connection which was broken off may take to be gone.
+CUT_LIMIT = 1.0
 #: Requests in a row without an answer after which another connection is tried.
 PATIENCE_LIMIT = 2
-
-_LOG = logging.getLogger("electctl.zookeeper")
-# Below INFO kazoo writes whole requests, passwords among them.
-_LOG.setLevel(logging.INFO)
-for _logger in (_LOG, logging.getLogger("kazoo")):
-    # Without any handler Python prints warnings to stderr by itself.
-    _logger.addHandler(logging.NullHandler())
-
-
-class _Connection(ConnectionHandler):  # type: ignore[misc]
-    """kazoo's connection, which tells what was negotiated, and when it was asked for.
-
-    kazoo keeps neither where its users can see it.
-    """
-
-    def __init__(
-        self,
-        opened: Callable[[float, float], None],
-        may_ping: Callable[[], bool],
-        *args: Any,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self._opened = opened
-        self._may_ping = may_ping
-        #: Whether the server has answered that the session is closed.
-        self.closed_there = False
-
-    def _send_ping(self, timeout: float) -> None:
-        if not self._may_ping():
-            raise SessionExpiredError("given up here")
-        super()._send_ping(timeout)
-
-    def _read_response(self, *args: Any) -> Any:
-        answer = super()._read_response(*args)
-        if answer is CLOSE_RESPONSE:
-            self.closed_there = True
-        return answer
-
-    def _invoke(self, timeout: float, request: Any, xid: int | None = None) -> Any:
-        sent = now()
-        answer = super()._invoke(timeout, request, xid)
-        if isinstance(request, Connect) and answer[0].time_out > 0:
-            self._opened(sent, answer[0].time_out / 1000)
-        return answer
-
-    def _connect(self, *args: Any) -> Any:
-        try:
-            return super()._connect(*args)
-        except (AuthFailedError, ConnectionDropped, SessionExpiredError):
-            raise
-        except SessionClosedRequireSaslError as error:
-            raise AuthFailedError("the server demands SASL") from error
-        except KazooException as error:
-            # kazoo's thread would end with a traceback on stderr.
-            raise ConnectionDropped(str(error)) from error
-
-
-class _Client(KazooClient):  # type: ignore[misc]
-    def __init__(
-        self, opened: Callable[[float, float], None], may_ping: Callable[[], bool], **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self._connection = _Connection(
-            opened,
-            may_ping,
-            self,
-            self._conn_retry.copy(),
-            logger=self.logger,
-            sasl_options=kwargs["sasl_options"],
-        )
-
-    @property
-    def closed_there(self) -> bool:
-        return bool(self._connection.closed_there)
-
-    def say_goodbye(self) -> None:
-        """The first half of :meth:`stop`: ask for the end of the session, and do not wait."""
-        if not self._stopped.is_set():
-            self._stopped.set()
-            self._call(CloseInstance, self.handler.async_result())
-
-    def stop(self) -> None:
-        """End the session and kazoo's threads. Waits for both."""
-        self.say_goodbye()
-        self._safe_close()
 
 
 class Session:
@@ -151,16 +62,19 @@ class Session:
         self.lost = False
         #: What the server granted, in seconds; 0 before the first connection.
         self.negotiated = 0.0
+        #: Seconds that the answer took which opened it: one answer, like that to a write.
+        self.greeting = 0.0
         self._proof: Proof | None = None
         self._lock = threading.Lock()
         self._news = threading.Event()
         self._on_change = on_change
         self._closing = False
         self._refused = False
+        self._no_containers = False
         self._timed_out = 0
         self._ends_with_proof = False
         self._handler = Wire(patience, target.tls, alone=len(target.hosts) == 1)
-        self._client = _client(target, timeout, self._handler, self._opened, self._may_ping)
+        self._client = make_client(target, timeout, self._handler, self._opened, self._may_ping)
         self._client.add_listener(self._on_state)
 
     # Called by kazoo's threads -------------------------------------------------------------------
@@ -169,6 +83,7 @@ class Session:
         with self._lock:
             if self._proof is None:
                 self.negotiated = negotiated
+                self.greeting = now() - sent
                 self._proof = Proof(sent, self.target.tick_for(negotiated))
             else:
                 self.negotiated = min(self.negotiated, negotiated)
@@ -230,11 +145,17 @@ class Session:
     # Requests ------------------------------------------------------------------------------------
 
     def open(self, limit: float, cancelled: threading.Event | None = None) -> None:
-        """Connect, at the latest by ``limit`` on :func:`electctl.clock.now`, unless cancelled.
+        """Connect, at the latest by ``limit`` on :func:`electctl.base.clock.now`, unless cancelled.
 
         Raises Unreachable, Refused, ConfigError (a certificate that is not trusted).
         """
-        live = self._client.start_async()
+        try:
+            live = self._client.start_async()
+        except RuntimeError as error:
+            raise Unreachable(
+                f"ZooKeeper at {self.target.peer} cannot be asked: {error}",
+                hint="the user's processes are used up (ulimit -u, TasksMax=), or the memory is",
+            ) from None
         while not live.is_set():
             self._check_over()
             left = limit - now()
@@ -251,7 +172,14 @@ class Session:
             return ConfigError(
                 f"ZooKeeper at {self.target.peer}: its certificate is not trusted: "
                 f"{trouble.verify_message}",
-                hint="?ca= names the authority's file; the certificate must name the host",
+                hint=f"{self.target.trusted}; the certificate must name the host",
+            )
+        if self._handler.takes_no_connections():
+            # Whatever is amiss with others of the ensemble.
+            return Unreachable(
+                f"ZooKeeper at {self.target.peer} closes every connection from this host at once",
+                hint="maxClientCnxns (60 of a host by default) or maxCnxns in zoo.cfg is used up: "
+                "each candidate and each watch needs one",
             )
         if trouble is None and not any(_resolves(host) for host, _ in self.target.hosts):
             return Unreachable(
@@ -274,6 +202,11 @@ class Session:
         return found
 
     @property
+    def ended_there(self) -> bool:
+        """Whether it is over, and because the server, or its proof of life, says so."""
+        return self.lost and not self._refused and not self._closing
+
+    @property
     def interrupted(self) -> bool:
         """Whether there is no connection now."""
         return self.lost or not self._client.connected
@@ -286,8 +219,8 @@ class Session:
         limit = now() + (self.patience if timeout is None else timeout)
         self._check_over()
         try:
-            started = [request(self._client) for request in requests]
-            answers = [self._await(answer, limit) for answer in started]
+            started = [self._client.begin(request) for request in requests]
+            answers = [self._await(request, answer, limit) for request, answer in started]
             self._timed_out = 0
             return answers
         except KazooTimeoutError as error:
@@ -300,11 +233,24 @@ class Session:
             self._check_over()
             raise translate(error, self.target.peer) from error
 
-    def _await(self, answer: Any, limit: float) -> Any:
+    def _await(self, request: Any, answer: Any, limit: float) -> Any:
         try:
-            return answer.get(timeout=max(0.0, limit - now()))
+            result = answer.get(timeout=max(0.0, limit - now()))
         except ANSWERS as error:
             return error
+        except NoAuthError as error:
+            result = error
+        rights.check(request, result, self.target)
+        return result
+
+    def look_later(
+        self, path: str, seen: Callable[[Any], None], changed: Callable[[Any], None]
+    ) -> None:
+        """Ask whether ``path`` is there, and to be told of its next change; waits for nothing.
+
+        ``seen`` is called with kazoo's answer and ``changed`` with its event, from its threads.
+        """
+        self._client.exists_async(path, changed).rawlink(seen)
 
     def ask(self, request: Request, timeout: float | None = None) -> Any:
         """One request. Raises also what is in ANSWERS."""
@@ -338,40 +284,74 @@ class Session:
         done: list[Any] = results
         return done
 
-    def ensure_path(self, path: str, shared: str = "") -> None:
-        """Create a path and its parents, persistent. Raises like :meth:`gather`.
+    def ensure_path(self, path: str, shared: str = "", containers: Collection[str] = ()) -> None:
+        """Create a path and its parents. Raises like :meth:`gather`.
 
-        ``shared`` is the one among them in which every user may create folders of their own.
+        ``shared`` is the one among them in which every user may create folders of their own;
+        ``containers`` are those that the server is to remove when they have become empty. A server
+        before 3.5.3 cannot do that, and makes them persistent like the others.
         """
         steps = path.split("/")
         paths = ["/".join(steps[: end + 1]) for end in range(1, len(steps))]
         try:
             # Most often only the last ones are missing.
             missing = len(paths)
-            while missing and isinstance(self._create(paths[missing - 1], shared), NoNodeError):
+            while missing and isinstance(
+                self._create(paths[missing - 1], shared, containers), NoNodeError
+            ):
                 missing -= 1
             for later in paths[missing:]:
-                self._create(later, shared)
+                self._create(later, shared, containers)
         except Refused:
             # Somebody else may have made it for us.
             if self.ask(lambda client: client.exists_async(path)) is None:
                 raise
 
-    def _create(self, path: str, shared: str) -> Any:
-        acl = None
-        if path == shared and self.target.creator_acl:
-            acl = [*CREATOR_ALL_ACL, make_acl("world", "anyone", read=True, create=True)]
-        return self.gather([lambda client: client.create_async(path, b"", acl=acl)])[0]
+    def _create(self, path: str, shared: str, containers: Collection[str]) -> Any:
+        acl = self._client.default_acl
+        if path == shared:
+            acl = rights.for_all_to_create(self._acl_below(path))
+        if path in containers and not self._no_containers:
+            try:
+                return self.gather([lambda client: create_container(client, path, acl)])[0]
+            except ConfigError:  # UnimplementedError
+                self._no_containers = True
+        data = MARK if path in containers else b""
+        return self.gather([lambda client: client.create_async(path, data, acl=acl)])[0]
+
+    # Rights --------------------------------------------------------------------------------------
+
+    def create_as_in(self, path: str) -> None:
+        """Give all that is created from now on the rights of ``path``, as far as ``?acl=`` says so.
+
+        Where that is not there, those of the next znode above it. Raises like :meth:`gather`.
+        """
+        self._client.default_acl = self._acl_below(path)
+
+    def _acl_below(self, path: str) -> list[Any]:
+        if self.target.acl != "parent":
+            return list(self._client.default_acl)
+        while True:
+            try:
+                above, _ = self.ask(partial(_get_acl, path=path or "/"))
+            except NoNodeError:
+                path = path.rpartition("/")[0]
+            except Refused:
+                return rights.inherited([])  # so private that we may not even look
+            else:
+                return rights.inherited(above)
 
     # The end -------------------------------------------------------------------------------------
 
-    def end(self) -> None:
-        """:meth:`close`, once there is a connection, and only that within ``patience``.
+    def end(self, limit: float | None = None) -> None:
+        """:meth:`close`, once there is a connection, and only that until ``limit`` on
+        :func:`electctl.base.clock.now`, ``patience`` from now by default.
 
         Raises Unreachable if the store has not confirmed it: the session then runs out by itself.
         One that is lost already is no error.
         """
-        limit = now() + self.patience
+        if limit is None:
+            limit = now() + self.patience
         while self._client.state == KazooState.SUSPENDED and now() < limit:
             # kazoo would stop without a word.
             self._news.clear()
@@ -393,14 +373,8 @@ class Session:
         if self._closing:
             return
         self._closing = True
-        # Before anything else: the next candidate waits for it.
-        self._client.say_goodbye()
-        hurry = threading.Timer(max(0.0, limit - now()), self._cut)
-        hurry.start()
-        try:
-            self._stop()
-        finally:
-            hurry.cancel()
+        if not self._stop(limit):
+            self._cut()
 
     def abandon(self) -> None:
         """Go away without a word: the session runs out by itself. Idempotent."""
@@ -408,18 +382,24 @@ class Session:
             return
         self._closing = True
         self._cut()
-        self._stop()
 
     def _cut(self) -> None:
+        """Break the connection. A thread that looks up a name is left to find that out."""
         self._handler.closed = True
         self._handler.break_connection()
+        self._stop(now() + CUT_LIMIT)
 
-    def _stop(self) -> None:
+    def _stop(self, limit: float) -> bool:
+        """Ask for the session's end first of all: the next candidate waits for it."""
         try:
-            self._client.stop()
-            self._client.close()
+            return self._client.stop_by(limit)
         except CLIENT_ERRORS as error:
-            _LOG.info("closing: %s", error)
+            LOG.info("closing: %s", error)
+            return True
+
+
+def _get_acl(client: Any, path: str) -> Any:
+    return client.get_acls_async(path)
 
 
 def transaction(fill: Callable[[Any], None]) -> Request:
@@ -440,38 +420,3 @@ def _resolves(host: str) -> bool:
         return bool(socket.getaddrinfo(host, None))
     except OSError:
         return False
-
-
-def _client(
-    target: Target,
-    timeout: float,
-    handler: Wire,
-    opened: Callable[[float, float], None],
-    may_ping: Callable[[], bool],
-) -> _Client:
-    user = f"{target.user}:{target.password}"
-    sasl = target.user is not None and target.auth == "sasl"
-    return _Client(
-        opened,
-        may_ping,
-        hosts=target.peer,
-        timeout=timeout,
-        handler=handler,
-        default_acl=CREATOR_ALL_ACL if target.creator_acl else OPEN_ACL_UNSAFE,
-        auth_data=[("digest", user)] if target.user is not None and not sasl else None,
-        sasl_options={
-            "mechanism": "DIGEST-MD5",
-            "username": target.user,
-            "password": target.password,
-        }
-        if sasl
-        else None,
-        connection_retry=KazooRetry(
-            max_tries=-1,
-            delay=0.05,
-            backoff=2,
-            max_delay=0.5,
-            sleep_func=SequentialThreadingHandler.sleep_func,
-        ),
-        logger=_LOG,
-    )

@@ -5,7 +5,8 @@ What this does not guarantee: completeness. These are the ways to fail that are 
 
 from __future__ import annotations
 
-from electctl.traits import Claim, Traits, Weakness
+from electctl.contract.traits import Claim, Traits, Weakness
+from electctl_zookeeper.names import NAMING
 
 _SERVER = "ZooKeeper 3.8: LearnerSessionTracker, LearnerHandler, Leader.lead, ExpiryQueue"
 _GUIDE = "ZooKeeper Programmer's Guide"
@@ -16,7 +17,9 @@ TRAITS = Traits(
     title="ZooKeeper",
     mechanism="an ephemeral sequential znode for each candidate; each watches the one before it",
     family="consensus",
+    exclusion="quorum",
     scope="a majority of the ensemble (ZAB)",
+    judge="session",
     expiry_decided_by="the ensemble's leader, on its monotonic clock",
     clocks="the clocks of candidate and ensemble leader run at the same rate within 1 %",
     token="czxid",
@@ -25,9 +28,11 @@ TRAITS = Traits(
     wakeup="notify",
     herd="one",
     checkpoint=True,
-    failover="ttl + 1.5 * min(2, ttl / 2)",
+    gives_back=True,
+    tells_loss=True,
+    failover="holder_ttl + 1.5 * min(2, holder_ttl / 2)",
     failover_note="a session's end is rounded up to the next tick, and a follower tells the leader "
-    "of it half a tick late; with ?tick= that tick takes the place of min(2, ttl / 2)",
+    "of it half a tick late; with ?tick= that tick takes the place of min(2, holder_ttl / 2)",
     assumptions=(
         Claim(
             "The servers' tickTime is not longer than ?tick= says (default: the smaller of 2 s "
@@ -55,8 +60,8 @@ TRAITS = Traits(
             source=_KLEPPMANN,
         ),
         Weakness(
-            "An eviction by force, or a znode deleted by hand, lets the next lead before the "
-            "deleted leader knows.",
+            "An eviction by force, or a znode deleted by hand, lets the next lead when the deleted "
+            "leader is told, or before that, if it is slow, paused or cut off.",
             ("exclusion",),
             fault="evict",
             source=_GUIDE,
@@ -69,9 +74,15 @@ TRAITS = Traits(
             source="ZooKeeper Administrator's Guide, disaster recovery",
         ),
         Weakness(
+            "Deleting everything in it takes the checkpoints along; zxids go on growing.",
+            ("checkpoint",),
+            fault="flush",
+        ),
+        Weakness(
             "The sequence counter of a parent is a signed 32-bit number: after 2,147,483,647 "
             "candidacies native tools no longer agree on the order.",
             ("exclusion",),
+            unshown="nobody campaigns two thousand million times in a drill",
             source=_GUIDE + ", Sequence Nodes",
         ),
         Weakness(
@@ -89,4 +100,10 @@ TRAITS = Traits(
     ),
     renewals=6,
     proof_lag=1,
+    naming=NAMING,
+    ttl_step=0.001,
+    # minSessionTimeout: two ticks, and tickTime is 2 s where nobody says otherwise.
+    least_ttl=4.0,
+    # Near the head of the queue; behind it 3 / ttl.
+    waiting_requests="10 / ttl",
 )

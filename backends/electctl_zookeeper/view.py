@@ -21,11 +21,11 @@ from typing import Any
 from kazoo.exceptions import NoNodeError
 from kazoo.protocol.states import EventType
 
-from electctl.backend import Holder, View, Watch
-from electctl.clock import now
+from electctl.base.clock import now
+from electctl.contract.backend import Holder, View, Watch
 from electctl.errors import Unreachable
 from electctl_zookeeper import names
-from electctl_zookeeper.session import Session
+from electctl_zookeeper.session import Session, transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,13 @@ def view_of(members: Iterable[Member]) -> View:
 
 
 def sync(session: Session, path: str) -> None:
-    """Have our server catch up with the ensemble: all that was committed before is then seen."""
-    session.ask(lambda client: client.sync_async(path))
+    """Have our server catch up with the ensemble: all that was committed before is then seen.
+
+    By a transaction that changes nothing, and is committed whatever comes of it. ZooKeeper's own
+    sync asks no majority: a leader that is cut off answers it for ``syncLimit`` ticks
+    (ZOOKEEPER-2136).
+    """
+    session.gather([transaction(lambda ops: ops.check(path, -1))])
 
 
 def contenders(
@@ -100,7 +105,7 @@ _Event = tuple[str, str]
 
 
 class ZooKeeperWatch(Watch):
-    """See :class:`electctl.backend.Watch`. It has a session of its own."""
+    """See :class:`electctl.contract.backend.Watch`. It has a session of its own."""
 
     def __init__(self, open_session: Callable[[Callable[[], None]], Session], paths: names.Paths):
         self.paths = paths

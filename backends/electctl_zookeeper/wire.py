@@ -13,14 +13,18 @@ from typing import Any
 
 from kazoo.handlers.threading import SequentialThreadingHandler
 
-from electctl.clock import now
-from electctl_zookeeper.target import TLS
+from electctl.base import forks
+from electctl.base.clock import now
+from electctl.base.fresh import Fresh
+
+#: Seconds for the question whether a server takes connections at all.
+_PROBE_TIMEOUT = 0.5
 
 
 class Wire(SequentialThreadingHandler):  # type: ignore[misc]
     """``patience`` is how many seconds a connection may take to be made."""
 
-    def __init__(self, patience: float, tls: TLS | None, *, alone: bool) -> None:
+    def __init__(self, patience: float, tls: Fresh[ssl.SSLContext] | None, *, alone: bool) -> None:
         super().__init__()
         self.patience = patience
         #: Set for good: no further connection is made.
@@ -28,11 +32,20 @@ class Wire(SequentialThreadingHandler):  # type: ignore[misc]
         #: Why the last attempt failed, and how many have failed since the last success.
         self.trouble: OSError | None = None
         self.failures = 0
+        #: The server that last closed a connection before it had answered anything.
+        self._hung_up: tuple[tuple[str, int], str] | None = None
         self._tls = tls
         self._alone = alone
         self._sock: socket.socket | None = None
         self._address: tuple[str, int] | None = None
+        self._tried: tuple[tuple[str, int], str] | None = None
         self._avoid: tuple[tuple[str, int] | None, float] = (None, 0.0)
+        self._home = forks.here()
+
+    def stop(self) -> None:
+        """End the threads, as kazoo also does at exit; a fork of this process has none of them."""
+        if self._home == forks.here():
+            super().stop()
 
     def create_connection(
         self, address: tuple[str, int], hostname: str = "", timeout: float = 10.0, **_: Any
@@ -42,8 +55,12 @@ class Wire(SequentialThreadingHandler):  # type: ignore[misc]
             raise OSError("the session is over")
         if self._avoid[0] == address and now() < self._avoid[1]:
             raise OSError("it did not answer; another server is tried first")
+        self._tried = address, hostname or address[0]
         try:
-            sock = self._connect(address, hostname or address[0], min(timeout, self.patience))
+            sock = self._connect(*self._tried, min(timeout, self.patience))
+        except (ConnectionResetError, BrokenPipeError):
+            self.hung_up()
+            raise
         except OSError as error:
             self.trouble = error
             self.failures += 1
@@ -67,10 +84,28 @@ class Wire(SequentialThreadingHandler):  # type: ignore[misc]
 
     def _secure(self, sock: socket.socket, name: str) -> socket.socket:
         assert self._tls is not None
-        context = ssl.create_default_context(cafile=self._tls.ca)
-        if self._tls.cert is not None:
-            context.load_cert_chain(self._tls.cert, self._tls.key)
-        return context.wrap_socket(sock, server_hostname=name)
+        return self._tls.get().wrap_socket(sock, server_hostname=name)
+
+    def hung_up(self) -> None:
+        """The server closed a connection before it had answered the first request."""
+        self._hung_up = self._tried
+
+    def takes_no_connections(self) -> bool:
+        """Whether a server that was tried closes whatever is opened, unheard.
+
+        One that only has no quorum hears and answers a word.
+        """
+        if self._hung_up is None:
+            return False
+        try:
+            with self._connect(*self._hung_up, _PROBE_TIMEOUT) as sock:
+                sock.settimeout(_PROBE_TIMEOUT)
+                sock.sendall(b"srvr")
+                return not sock.recv(1)
+        except (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
+            return True
+        except OSError:
+            return False
 
     def select(self, *args: Any) -> Any:
         """What a TLS record brought beyond the message that was read is ready, too."""

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from electctl import nodes
 from electctl.advise.evaluator import missing
 from electctl.advise.model import UNKNOWN, Question, Tree
+from electctl.base import nodes
 from electctl.errors import ConfigError, UsageError
 
 

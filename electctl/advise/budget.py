@@ -1,16 +1,16 @@
 """The timing budget of one leadership: what happens when, and whether it fits.
 
-The arithmetic is :class:`electctl.lease.Timing`'s, which also refuses what is unsafe; this only
-lays it out. What this does not guarantee: the times of the store itself; a server may grant another
-TTL, or round it.
+The arithmetic is :class:`electctl.core.lease.Timing`'s, which also refuses what is unsafe; this
+only lays it out. What this does not guarantee: the times of the store itself; a server may grant
+another TTL, or round it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from electctl.lease import Timing
-from electctl.traits import Traits
+from electctl.contract.traits import Traits
+from electctl.core.lease import Timing, leading_rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,11 @@ class Budget:
     takeover: float
     #: The longest time without a leader after its crash, as the scheme promises it.
     failover: float
+    #: Requests a second: of who leads, and at most of each who waits.
+    leading_rate: float
+    waiting_rate: float
+    #: The TTL that the store makes of it, with its usual settings.
+    granted: float
 
 
 def plan(traits: Traits, ttl: float | None = None, grace: float | None = None) -> Budget:
@@ -45,6 +50,7 @@ def plan(traits: Traits, ttl: float | None = None, grace: float | None = None) -
     renew = (1 + timing.proof_lag) * timing.renew_interval
     valid_until = timing.ttl - timing.drift
     kill = valid_until - timing.margin
+    granted = traits.granted(timing.ttl)
     return Budget(
         timing,
         renew=renew,
@@ -55,5 +61,8 @@ def plan(traits: Traits, ttl: float | None = None, grace: float | None = None) -
         valid_until=valid_until,
         expiry=timing.ttl,
         takeover=timing.ttl + (traits.poll_interval or 0.0),
-        failover=traits.failover_bound(timing.ttl),
+        failover=traits.failover_bound(granted),
+        leading_rate=leading_rate(traits, timing),
+        waiting_rate=traits.waiting_rate(granted),
+        granted=granted,
     )

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Literal
 
 from electctl.advise.model import UNKNOWN, Class, Conflict, Need, Question, Rule, Tree
-from electctl.traits import Traits
+from electctl.contract.traits import Traits
 
 #: How an answer came about: given, "unknown" was given, not given and it has a default, not given
 #: and none.
@@ -268,7 +268,7 @@ def _failing(traits: Traits, need: Need) -> str | None:
     if need.test == "without":
         breaks, fault = need.values
         for weakness in traits.weaknesses:
-            if breaks in weakness.breaks and weakness.fault == fault:
+            if breaks in weakness.breaks and weakness.fault.partition(":")[0] == fault:
                 return weakness.text
         return None
     actual = getattr(traits, need.trait)

@@ -13,7 +13,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from electctl import nodes
 from electctl.advise.model import (
     UNKNOWN,
     Class,
@@ -26,8 +25,9 @@ from electctl.advise.model import (
     Test,
     Tree,
 )
+from electctl.base import nodes
+from electctl.contract.traits import Family, Traits, Weakness
 from electctl.errors import ConfigError
-from electctl.traits import Family, Traits, Weakness
 
 if TYPE_CHECKING:
     from yaml.nodes import Node
@@ -157,7 +157,7 @@ class _Reader(nodes.Reader):
         trait = self.one_of(entries["trait"], f"trait of {what}", tuple(hints))
         tests = [test for test in _TESTS if test in entries]
         if len(tests) != 1:
-            raise self.error(node, f"{what} must have one of is, not, without", "is: consensus")
+            raise self.error(node, f"{what} must have one of is, not, without", "is: quorum")
         (test,) = tests
         if (test == "without") != (trait == "weaknesses"):
             raise self.error(

@@ -13,8 +13,12 @@ import json
 import os
 import socket
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
+from electctl.base import unix_socket
+from electctl.base.clock import now
 from electctl.errors import (
     ElectctlError,
     Inconclusive,
@@ -26,6 +30,7 @@ from electctl.errors import (
 SOCKET = "ELECTCTL_SOCKET"
 #: Seconds in which a campaign that runs answers a check.
 CHECK_LIMIT = 1.0
+_PAUSE = 0.01
 #: Seconds after which the outcome of a checkpoint counts as unknown.
 CHECKPOINT_LIMIT = 30.0
 #: The largest value of a checkpoint, in bytes.
@@ -36,7 +41,8 @@ MAX_LINE = MAX_VALUE * 4 // 3 + 4096
 
 def check_main(*, as_json: bool = False, quiet: bool = False) -> int:
     """Print whether we lead; 0 if so, 1 if not. Raises UsageError and Inconclusive (3)."""
-    answer = _ask({"do": "check"}, CHECK_LIMIT)
+    outside = "inside: electctl campaign ELECTION -- COMMAND; anywhere: electctl check ELECTION"
+    answer = _ask({"do": "check"}, CHECK_LIMIT, outside)
     if as_json:
         text = json.dumps(answer)
     elif answer["leading"]:
@@ -68,17 +74,21 @@ def get_checkpoint() -> bytes | None:
     return None if value is None else base64.b64decode(value)
 
 
-def _ask(request: dict[str, str], limit: float) -> dict[str, Any]:
+def _ask(
+    request: dict[str, str],
+    limit: float,
+    outside: str = "it works inside: electctl campaign ELECTION -- COMMAND",
+) -> dict[str, Any]:
+    """The campaign's answer; ``outside`` is the hint where there is no campaign."""
     path = os.environ.get(SOCKET)
     if not path:
         raise UsageError(
             f"this is not a campaign's command: {SOCKET} is not set",
-            hint="it works inside: electctl campaign ELECTION -- COMMAND",
+            hint=outside,
         )
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        with _connect(Path(path), now() + limit) as asking:
             asking.settimeout(limit)
-            asking.connect(path)
             asking.sendall(json.dumps(request).encode() + b"\n")
             line = _read_line(asking)
     except TimeoutError:
@@ -92,6 +102,17 @@ def _ask(request: dict[str, str], limit: float) -> dict[str, Any]:
             hint="it has ended, or was killed: stop acting as the leader",
         ) from None
     return _understand(line)
+
+
+def _connect(path: Path, until: float) -> socket.socket:
+    while True:
+        try:
+            return unix_socket.connect(path, max(0.001, until - now()))
+        except BlockingIOError:
+            # So many ask at once that the kernel keeps no more of them: our turn comes.
+            if now() >= until:
+                raise TimeoutError from None
+            time.sleep(_PAUSE)
 
 
 def _read_line(asking: socket.socket) -> bytes:

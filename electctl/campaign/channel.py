@@ -10,8 +10,95 @@ import json
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from electctl.campaign.stopping import Deadline, Kill, Scope, Signal, Stop
+
+__all__ = [
+    "CannotStart",
+    "Channel",
+    "Deadline",
+    "Drop",
+    "Exited",
+    "Goodbye",
+    "GuardianDied",
+    "GuardianEvent",
+    "Hold",
+    "Kill",
+    "LastWords",
+    "Notice",
+    "Order",
+    "RemoveAtEnd",
+    "Scope",
+    "Signal",
+    "Start",
+    "Started",
+    "Stop",
+    "Stuck",
+    "Told",
+    "TreeGone",
+    "from_order",
+    "shell_status",
+    "to_event",
+    "to_message",
+    "to_order",
+]
+
+
+# Orders ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Run a command; the deadlines come first."""
+
+    argv: list[str]
+    env: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What the releaser gives back if electctl dies: a text that the backend understands."""
+
+    receipt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """There is nothing to give back any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAtEnd:
+    """Remove this directory if electctl dies without goodbye. Replaces an earlier one."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """electctl leaves in good order: kill what is left, give nothing back."""
+
+
+Order = Start | Deadline | Signal | Stop | Kill | Hold | Drop | RemoveAtEnd | Goodbye
+
+_ORDERS: dict[str, type[Order]] = {
+    "start": Start,
+    "deadline": Deadline,
+    "signal": Signal,
+    "stop": Stop,
+    "kill": Kill,
+    "hold": Hold,
+    "drop": Drop,
+    "remove_at_end": RemoveAtEnd,
+    "goodbye": Goodbye,
+}
+_NAMES = {kind: name for name, kind in _ORDERS.items()}
+
+
+# Events ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +106,8 @@ class Started:
     """The command runs."""
 
     pid: int
+    #: On a terminal, when it joined our process group, on :func:`electctl.base.clock.now`.
+    joined_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +116,8 @@ class CannotStart:
 
     exit_code: int
     message: str
+    #: It may go better a little later: the system had no process to give.
+    transient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,31 +136,70 @@ class Exited:
 class TreeGone:
     """No process of the command is left, zombies included."""
 
-    #: :func:`electctl.clock.now` when the last one had been reaped.
+    #: :func:`electctl.base.clock.now` when the last one had been waited for.
     at: float
+    #: How many were there after the command's own end, and were stopped.
+    left: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """Killed, and still there after 10 s: it cannot be known when they end. TreeGone may follow."""
+
+    left: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something is weaker from now on, and the user is to be told."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class LastWords:
+    """The guardian has failed by a fault of its own, and ends now."""
+
+    report: str
 
 
 @dataclass(frozen=True, slots=True)
 class GuardianDied:
     """The guardian is gone; electctl itself is now killing the tree, TreeGone follows if any."""
 
+    #: For a crash report: the fault, and what was decided last; empty if it was killed (SIGKILL).
+    report: str = ""
 
-GuardianEvent = Started | CannotStart | Exited | TreeGone | GuardianDied
 
-_KINDS: dict[str, type[Started | CannotStart | Exited | TreeGone]] = {
-    kind.__name__: kind for kind in (Started, CannotStart, Exited, TreeGone)
+Told = Started | CannotStart | Exited | TreeGone | Stuck | Notice | LastWords
+GuardianEvent = Started | CannotStart | Exited | TreeGone | Stuck | GuardianDied
+
+_EVENTS: dict[str, type[Told]] = {
+    kind.__name__: kind
+    for kind in (Started, CannotStart, Exited, TreeGone, Stuck, Notice, LastWords)
 }
 
 
-def to_message(event: Started | CannotStart | Exited | TreeGone) -> dict[str, Any]:
+def from_order(order: Order) -> dict[str, Any]:
+    """The order as electctl sends it."""
+    return {"do": _NAMES[type(order)], **asdict(order)}
+
+
+def to_order(message: Mapping[str, Any]) -> Order:
+    """The order that electctl sent. Raises KeyError or TypeError if it is none."""
+    fields = dict(message)
+    return _ORDERS[fields.pop("do")](**fields)
+
+
+def to_message(event: Told) -> dict[str, Any]:
     """The event as the guardian sends it."""
     return {"event": type(event).__name__, **asdict(event)}
 
 
-def to_event(message: Mapping[str, Any]) -> Started | CannotStart | Exited | TreeGone:
-    """The event that the guardian sent."""
+def to_event(message: Mapping[str, Any]) -> Told:
+    """The event that the guardian sent. Raises KeyError or TypeError if it is none."""
     fields = dict(message)
-    return _KINDS[fields.pop("event")](**fields)
+    return _EVENTS[fields.pop("event")](**fields)
 
 
 def shell_status(raw: int) -> int:
@@ -97,9 +227,9 @@ class Channel:
         return self._socket.fileno()
 
     @property
-    def pending(self) -> bool:
-        """Something is left to be sent: call :meth:`flush` when the socket is writable."""
-        return bool(self._outgoing)
+    def pending(self) -> int:
+        """Bytes that are left to be sent: call :meth:`flush` when the socket is writable."""
+        return len(self._outgoing)
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Never blocks. A message to a peer that is gone is dropped; :meth:`receive` tells."""
@@ -130,6 +260,12 @@ class Channel:
         *lines, rest = self._incoming.split(b"\n")
         self._incoming = rest
         return [json.loads(line) for line in lines], gone
+
+    def give_up(self) -> None:
+        """Send nothing more: both sides are at their end."""
+        self._outgoing.clear()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._socket.close()

@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
+import threading
+import time
 from collections.abc import Mapping
 
-#: Seconds that an on-lost hook may take.
-TIME_LIMIT = 30.0
+from electctl.base.clock import now
+from electctl.campaign import inherited
+from electctl.campaign.channel import shell_status
+from electctl.campaign.term import HOOK_LIMIT
+
+#: Seconds between two looks at whether it has ended.
+_PACE = 0.01
+_UNCHANGEABLE = {signal.SIGKILL, signal.SIGSTOP}
 
 SHELL = ("/bin/sh", "-c")
 
@@ -22,21 +29,43 @@ class Hook:
     """One run of a hook outside the guardian: :meth:`wait` in a worker thread."""
 
     def __init__(self, line: str, env: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [*SHELL, line], env=dict(env), stdin=subprocess.DEVNULL, start_new_session=True
+        # Not subprocess: it cannot unblock the signals that are blocked here. All that we have open
+        # beside the standard streams is close-on-exec.
+        self.pid = os.posix_spawn(
+            SHELL[0],
+            [*SHELL, line],
+            env,
+            file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=signal.valid_signals() - inherited.recorded.ignored - _UNCHANGEABLE,
         )
+        self._raw: int | None = None
+        # Its id is another's as soon as somebody has waited for it.
+        self._lock = threading.Lock()
 
     def wait(self) -> str:
-        """Wait until it ends, at most :data:`TIME_LIMIT`; a sentence on what went wrong, or ""."""
-        try:
-            status = self._process.wait(TIME_LIMIT)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            self._process.wait()
-            return f"--on-lost took more than {TIME_LIMIT:g} s and was killed"
+        """Wait until it ends, at most :data:`HOOK_LIMIT`; a sentence on what went wrong, or ""."""
+        until = now() + HOOK_LIMIT
+        late = False
+        while (raw := self._reap()) is None:
+            if not late and now() >= until:
+                late = True
+                self.kill()
+            time.sleep(_PACE)
+        if late:
+            return f"--on-lost took more than {HOOK_LIMIT:g} s and was killed"
+        status = shell_status(raw)
         return f"--on-lost ended with exit code {status}" if status else ""
 
     def kill(self) -> None:
         """SIGKILL to its process group; nothing if it has ended."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+        with self._lock:
+            if self._raw is None:
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def _reap(self) -> int | None:
+        with self._lock:
+            ended, raw = os.waitpid(self.pid, os.WNOHANG)
+            self._raw = raw if ended else None
+            return self._raw

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from electctl.campaign.orders import Again
+
 #: The pause in seconds after the first short term; it doubles with every further one.
 FIRST_PAUSE = 0.5
 MAX_PAUSE = 30.0
@@ -23,16 +25,17 @@ class Keep:
     terms: int = 0
     _pause: float = FIRST_PAUSE
 
-    def after(self, outcome: str, led_for: float | None, *, told_to_stop: bool) -> float | None:
+    def after(self, again: Again, led_for: float | None, *, told_to_stop: bool) -> float | None:
         """The pause in seconds before the next campaign; None to end.
 
-        ``led_for`` is how many seconds the term lasted, None if it never began. An outage counts
-        as a reason to try again once we have led; before that it is the user's to know.
+        ``led_for`` is how many seconds the term lasted, None if it never began. An outage, or a
+        host that lacks something for a moment, is a reason to try again once we have led
+        (``again``: ``once_led``); before that it is the user's to know.
         """
         if led_for is not None:
             self.terms += 1
-        again = outcome in ("completed", "lost") or (outcome == "unreachable" and self.terms > 0)
-        if not self.enabled or told_to_stop or not again:
+        worth_it = again == "yes" or (again == "once_led" and self.terms > 0)
+        if not self.enabled or told_to_stop or not worth_it:
             return None
         if self.max_terms is not None and self.terms >= self.max_terms:
             return None

@@ -13,11 +13,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from electctl.clock import timestamp
+from electctl.base.clock import timestamp
 from electctl.errors import Inconclusive, LeadershipLost, OutcomeUnknown, Unreachable
 
 if TYPE_CHECKING:
-    from electctl.leadership import Leadership
+    from electctl.core.leadership import Leadership
 
 SLOT = "once"
 KEPT = 1000

@@ -1,6 +1,6 @@
 """What goes into the machine of :mod:`electctl.campaign.term`, and what comes out of it.
 
-Plain data, without behaviour. All times are seconds on :func:`electctl.clock.now`.
+Plain data, without behaviour. All times are seconds on :func:`electctl.base.clock.now`.
 """
 
 from __future__ import annotations
@@ -8,14 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from electctl import lease
-from electctl.campaign.channel import GuardianEvent
-from electctl.errors import ElectctlError, NotElected
+from electctl.campaign.channel import GuardianEvent, Scope
+from electctl.core import lease
+from electctl.errors import ElectctlError, InternalError, NotElected
 
 Outcome = Literal[
-    "completed", "not_elected", "lost", "interrupted", "unreachable", "refused", "cannot_run"
+    "completed",
+    "not_elected",
+    "lost",
+    "interrupted",
+    "unreachable",
+    "refused",
+    "cannot_run",
+    "internal_error",
 ]
 Job = Literal["on_elected", "command"]
+#: Whether ``--keep`` campaigns again after this end.
+Again = Literal["yes", "once_led", "no"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,16 @@ class Plan:
     once: bool = False
     min_hold: float = 0.0
     conflict_exit: int = NotElected.exit_code
+    #: How long to wait to be elected; None for ever.
+    wait: float | None = None
+    #: How long to wait for the store's first answer.
+    contact: float = 10.0
+    #: Who gets the first signal when the command is told to stop while we lead.
+    stop: Scope = "all"
+    #: How long it has then; None for the grace of a loss.
+    stop_timeout: float | None = None
+    #: How long it may run; None for ever.
+    max_run: float | None = None
 
 
 # Events ------------------------------------------------------------------------------------------
@@ -43,9 +62,13 @@ class Elected:
 
 @dataclass(frozen=True, slots=True)
 class AttemptFailed:
-    """The attempt ended without a grant, and has withdrawn."""
+    """The attempt ended without a grant, and has withdrawn.
+
+    ``transient``: what this host lacked for it may be there again soon.
+    """
 
     error: ElectctlError
+    transient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +76,22 @@ class Signalled:
     """Somebody told us to stop."""
 
     signum: int
+    #: The terminal has sent it to the command as well.
+    reached_command: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """A signal came that is the command's affair alone."""
+
+    signum: int
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """A thread of ours ended by an error that nobody foresaw."""
+
+    error: InternalError
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +125,8 @@ Event = (
     Elected
     | AttemptFailed
     | Signalled
+    | Relayed
+    | Crashed
     | MarkRead
     | MarkWritten
     | GivenBack
@@ -100,8 +141,28 @@ Event = (
 
 
 @dataclass(frozen=True, slots=True)
+class Enter:
+    """Begin the attempt; answer with Elected or AttemptFailed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Make the attempt withdraw."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckAttempt:
+    """The attempt is late: if it should have ended by now, answer with AttemptFailed for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Have the guardian give the leadership back should we die."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """There is nothing to give back any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +197,19 @@ class Feed:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Send a signal to the whole tree."""
+    """Pass a signal on, without a limit to what follows."""
 
     signum: int
+    scope: Scope
 
 
 @dataclass(frozen=True, slots=True)
 class StopTree:
-    """SIGTERM to the whole tree now, SIGKILL after ``grace`` seconds."""
+    """``signum`` (0: none) to ``scope`` now, SIGKILL to all that is left ``timeout`` s later."""
 
-    grace: float
+    timeout: float
+    scope: Scope
+    signum: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +251,18 @@ class Finish:
     exit_code: int
     message: str = ""
     hint: str | None = None
+    again: Again = "no"
 
+
+#: Those that the guardian carries out.
+ForGuardian = Hold | Drop | StartJob | Feed | Forward | StopTree | KillTree
 
 Instruction = (
-    Cancel
+    Enter
+    | Cancel
+    | CheckAttempt
+    | Hold
+    | Drop
     | Look
     | ReadMark
     | WriteMark

@@ -11,8 +11,44 @@ import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from electctl.base.clock import timestamp
+from electctl.campaign.ending import Ending
 from electctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from electctl.campaign.orders import Finish
+    from electctl.campaign.task import Job
+    from electctl.campaign.term import Term
+
+
+def summary(job: Job, finish: Finish, term: Term | None, terms: int) -> dict[str, object]:
+    """What ``--result`` holds; ``term`` is None if it never came to a campaign."""
+    ending = Ending() if term is None else term.ending
+    margin = None if term is None else term.margin
+    return {
+        "outcome": finish.outcome,
+        "exit_code": finish.exit_code,
+        "message": finish.message,
+        "election": job.election,
+        "backend": job.scheme,
+        "candidate": job.candidate,
+        "command_exit": ending.command_exit,
+        "timed_out": ending.cause == "max_run",
+        "token": None if term is None else term.token,
+        "elected_at": _stamp(None if term is None else term.elected_at),
+        "lost_at": _stamp(None if term is None else term.lost_at),
+        "lost_reason": ending.lost_reason,
+        "stopped_at": _stamp(None if term is None else term.stopped_at),
+        "left": None if term is None else term.left,
+        "margin_ms": None if margin is None else round(margin * 1000),
+        "terms": terms,
+    }
+
+
+def _stamp(at: float | None) -> str | None:
+    return None if at is None else timestamp(at)
 
 
 class ResultFile:

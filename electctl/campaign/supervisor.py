@@ -5,223 +5,173 @@ what nobody can, is in :mod:`electctl.campaign.guardian`.
 
 One thread, the caller's, runs the machine and owns the guardian. It waits in one place, for a
 signal, the guardian, or a message from a worker, and never for the store: whatever may block runs
-in a worker thread that posts its answer. A worker that crashes takes the whole campaign down, which
-kills the command and releases nothing.
+in a worker thread that posts its answer, and the term has a limit for each. All threads are made
+here at the start, before any command. What goes wrong in one of them is an event of the term: the
+command is stopped, the leadership given back, and the exit code is 70.
 """
 
 from __future__ import annotations
 
-import os
-import random
+import math
 import selectors
-import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from signal import SIGCHLD
+from typing import TYPE_CHECKING, assert_never
 
-from electctl import lease
-from electctl.campaign import hooks, once, orders
-from electctl.campaign.answer import Desk, new_home
-from electctl.campaign.channel import GuardianDied
+from electctl.base.clock import now
+from electctl.campaign import crash, errands, hooks, orders, places, strays
+from electctl.campaign.answer import Desk
+from electctl.campaign.channel import CannotStart, GuardianDied, GuardianEvent, TreeGone
+from electctl.campaign.foreground import Foreground
+from electctl.campaign.inbox import Inbox
 from electctl.campaign.keep import Keep
-from electctl.campaign.term import Term
-from electctl.clock import now, timestamp
-from electctl.errors import CannotRun, ElectctlError
-from electctl.events import Event
+from electctl.campaign.task import environment
+from electctl.campaign.term import ANSWER_LIMIT, Term
+from electctl.campaign.workers import Workers
+from electctl.core import lease
+from electctl.errors import CannotRun, ElectctlError, InternalError
+from electctl.record.events import Event
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from electctl.campaign.guardian import Guardian
-    from electctl.elector import Attempt, LeaderElector
-    from electctl.leadership import Leadership
+    from electctl.campaign.notify import Notifier
+    from electctl.campaign.signals import Caught
+    from electctl.campaign.task import Job
+    from electctl.campaign.terminal import Terminal
+    from electctl.core.elector import Attempt, LeaderElector
+    from electctl.core.leadership import Leadership
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_NOT_PASSED_ON = frozenset({"ELECTCTL_PASSWORD", "ELECTCTL_REASON"})
 #: select(2) does not count the time that the machine sleeps, so no wait is longer than this.
 _LONGEST_WAIT = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What a campaign was asked to do. Times in seconds."""
-
-    election: str
-    candidate: str
-    scheme: str
-    #: The backend's URL without its password.
-    url: str
-    argv: tuple[str, ...] = ()
-    ttl: float | None = None
-    grace: float | None = None
-    wait: float | None = None
-    on_elected: str | None = None
-    on_lost: str | None = None
-    once: str | None = None
-    plan: orders.Plan = field(default_factory=orders.Plan)
-
-
-@dataclass(frozen=True, slots=True)
-class _Won:
-    """A worker's word: the attempt of this term won."""
-
-    leadership: Leadership
-
-
-class Inbox:
-    """Messages from workers and signals to the one thread that runs the machine."""
-
-    def __init__(self) -> None:
-        self._reading, self._writing = os.pipe()
-        os.set_blocking(self._reading, False)
-        os.set_blocking(self._writing, False)
-        self._messages: deque[Callable[[], None]] = deque()
-        self._signals: deque[int] = deque()
-        self._caught_signals: list[int] = []
-
-    def fileno(self) -> int:
-        """Readable when there is something to take."""
-        return self._reading
-
-    def post(self, message: Callable[[], None]) -> None:
-        """From any thread: have the main thread call ``message``."""
-        self._messages.append(message)
-        self._wake()
-
-    def take(self) -> tuple[list[int], list[Callable[[], None]]]:
-        """The signals and messages that have come."""
-        try:
-            while os.read(self._reading, 4096):
-                pass
-        except BlockingIOError:
-            pass
-        signals = [self._signals.popleft() for _ in range(len(self._signals))]
-        messages = [self._messages.popleft() for _ in range(len(self._messages))]
-        return signals, messages
-
-    def __enter__(self) -> Self:
-        """Catch the signals that tell us to stop, except those that are ignored (nohup, ``&``)."""
-        for signum in STOP_SIGNALS:
-            if signum == signal.SIGTERM or signal.getsignal(signum) != signal.SIG_IGN:
-                signal.signal(signum, self._caught)
-                self._caught_signals.append(signum)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # Ignored from here on: what is left to do is to report how it ended.
-        for signum in self._caught_signals:
-            signal.signal(signum, signal.SIG_IGN)
-
-    def _caught(self, signum: int, frame: object) -> None:
-        self._signals.append(signum)
-        self._wake()
-
-    def _wake(self) -> None:
-        with suppress(BlockingIOError):  # full, so it will be read
-            os.write(self._writing, b"\0")
+#: Seconds that the client library may take over its farewell, when all else is done.
+_FAREWELL = 0.3
+#: Seconds that a tree may take to be gone after the machine itself has failed.
+_RESCUE_LIMIT = 15.0
 
 
 class Supervisor:
-    """Runs one campaign to its end. Made in the main thread, before any other thread.
+    """Runs one campaign to its end. Made in the main thread, after the guardian was forked.
 
-    ``tell`` gets every event; it must not block. ``guardian`` is None where nothing is to be run.
+    ``tell`` gets every event; it must not block. ``notifier`` is there if a service manager is,
+    ``terminal`` if the command shares ours.
+    Raises CannotRun where the system gives us no thread, UsageError for the place of the socket.
     """
 
     def __init__(
         self,
         job: Job,
         elector: LeaderElector,
-        guardian: Guardian | None,
+        guardian: Guardian,
         inbox: Inbox,
         tell: Callable[[Event], None],
+        notifier: Notifier | None = None,
+        terminal: Terminal | None = None,
     ) -> None:
         self._job = job
         self._elector = elector
         self._guardian = guardian
         self._inbox = inbox
         self._tell = tell
-        self._crash: BaseException | None = None
+        self._notifier = notifier
+        self._foreground = Foreground(terminal)
+        self._pinged = now()
         self._guardian_dead = False
+        #: Whether all is given back, or known not to be ours to give, so that we may say goodbye.
+        self.in_order = True
+        self._guardians_words: deque[GuardianEvent] = deque()
         self._told_to_stop = 0
         self._noted: set[str] = set()
+        self._workers = Workers(self._crashed)
+        self._desk = Desk(self._warn_from_anywhere, guardian.remove_at_end, self._record)
+        self._named = None if job.socket is None else places.named(job.socket)
         self._selector = selectors.DefaultSelector()
         self._selector.register(inbox, selectors.EVENT_READ, self._read_inbox)
-        if guardian is not None:
-            self._selector.register(guardian, selectors.EVENT_READ, self._read_guardian)
+        self._selector.register(guardian, selectors.EVENT_READ, self._read_guardian)
         self._begin()
 
     def run(self, keep: Keep) -> tuple[orders.Finish, Term]:
         """Campaign until there is nothing left to do; the last term and how it ended."""
         threading.excepthook = partial(self._on_crash, threading.excepthook)
+        try:
+            finish = self._run(keep)
+        except Exception as error:  # noqa: BLE001 - the machine itself has failed
+            finish = self._rescue(crash.report(error, self._term.trail.lines()))
+        self._desk.close()
+        self._workers.finish(self._elector.close, _FAREWELL)
+        return finish, self._term
+
+    def _run(self, keep: Keep) -> orders.Finish:
+        if self._named is not None:
+            self._desk.open([self._named])
         while True:
-            self._campaign()
-            term, finish = self._term, self._finish
-            assert finish is not None
+            finish = self._campaign()
+            term = self._term
             led = None if term.elected_at is None else now() - term.elected_at
             # A tree that cannot be killed keeps its guardian, and what it did may not be over.
-            stop = bool(self._told_to_stop) or self._guardian_dead or term.tree_alive
-            pause = keep.after(finish.outcome, led, told_to_stop=stop)
+            stop = bool(self._told_to_stop) or term.tree.alive
+            pause = keep.after(finish.again, led, told_to_stop=stop)
             if pause is None:
-                return finish, term
-            self._emit(orders.Tell("again", {"pause": round(pause, 1)}))
-            signum = self._pause(pause)
+                return finish
+            signum = None
+            if not self._guardian_dead:
+                self._emit(orders.Tell("again", {"pause": round(pause, 1)}))
+                signum = self._pause(pause)
             self._begin()
             if signum is not None:
-                return orders.Finish("interrupted", 128 + signum), self._term
+                return orders.Finish("interrupted", 128 + signum)
+
+    def dies_of(self, finish: orders.Finish) -> int | None:
+        """The signal that was typed (Ctrl-C) and that we are to die of, if there is one."""
+        return self._foreground.dies_of(finish)
 
     def _begin(self) -> None:
+        self._foreground.begin()
         self._term = Term(self._job.plan)
         self._finish: orders.Finish | None = None
         self._leadership: Leadership | None = None
-        self._desk: Desk | None = None
         self._hook: hooks.Hook | None = None
         self._attempt: Attempt | None = None
+        self._attempt_began = 0.0
+        self._seen_leading = False
         self._troubles: set[str] = set()
 
     # One term ------------------------------------------------------------------------------------
 
-    def _campaign(self) -> None:
+    def _campaign(self) -> orders.Finish:
         term = self._term
-        post = partial(self._post_to, term)
-        if self._guardian is not None:
-            self._desk = _open_desk(self._guardian)
-        self._attempt = self._elector.attempt(
-            self._job.election,
-            self._job.candidate,
-            ttl=self._job.ttl,
-            wait=self._job.wait,
-            grace=self._job.grace,
-            on_change=post,
-            on_trouble=lambda error: self._inbox.post(partial(self._trouble, error)),
-        )
-        self._carry_out(term.begin(now()))
         if self._guardian_dead:
             self._feed(GuardianDied())
-        self._work(self._run_attempt, self._attempt, term)
-        try:
-            while self._finish is None:
-                self._wait(term.wake_at())
-                self._feed(lease.Tick())
-        finally:
-            if self._desk is not None:
-                self._desk.close()
+        if self._finish is None:
+            self._carry_out(term.begin(now()))
+            self._warn(self._guardian.warnings)
+        while self._finish is None:
+            self._wait(term.wake_at())
+            self._feed(lease.Tick())
+        self._desk.leadership = None
+        if self._named is None:
+            self._desk.close()
+        return self._finish
 
     def _wait(self, until: float | None) -> None:
-        pause = None if until is None else min(max(0.0, until - now()), _LONGEST_WAIT)
+        due = min(math.inf if until is None else until, self._guardian.wake_at())
+        pause = None if due == math.inf else min(max(0.0, due - now()), _LONGEST_WAIT)
+        watched = None if self._notifier is None else self._notifier.watchdog_interval
+        if self._notifier is not None and watched is not None:
+            # Here and nowhere else: a loop that hangs must be missed.
+            if now() - self._pinged >= watched / 3:
+                self._notifier.ping()
+                self._pinged = now()
+            pause = watched / 3 if pause is None else min(pause, watched / 3)
         for key, _ in self._selector.select(pause):
             key.data()
-        if self._crash is not None:
-            raise self._crash
+        if self._guardian.keep_awake():
+            self._read_guardian()
+        # Those that we have started from this thread are waited for elsewhere.
+        hook = set() if self._hook is None else {self._hook.pid}
+        strays.reap({self._guardian.pid} | hook)
 
     def _pause(self, seconds: float) -> int | None:
         """Wait between two terms; the signal that ended it, if one did.
@@ -229,7 +179,7 @@ class Supervisor:
         The term is over, so it takes no notice of what it is fed meanwhile.
         """
         until = now() + seconds
-        while now() < until:
+        while now() < until and not self._guardian_dead:
             self._wait(until)
             if self._told_to_stop:
                 return self._told_to_stop
@@ -237,61 +187,93 @@ class Supervisor:
 
     def _read_inbox(self) -> None:
         signals, messages = self._inbox.take()
-        for signum in signals:
-            self._told_to_stop = signum
-            self._feed(orders.Signalled(signum))
+        for caught in signals:
+            if caught.signum != SIGCHLD and not self._foreground.defers(caught):
+                self._signalled(caught, self._foreground.reached(caught))
         for message in messages:
             message()
 
+    def _signalled(self, caught: Caught, reached: bool) -> None:
+        if self._foreground.stops(caught, running=self._term.tree.alive):
+            if self._notifier is not None and not self._told_to_stop:
+                self._notifier.stopping()
+            self._told_to_stop = caught.signum
+            self._feed(orders.Signalled(caught.signum, reached))
+        elif not reached:
+            self._feed(orders.Relayed(caught.signum))
+
     def _read_guardian(self) -> None:
-        assert self._guardian is not None
-        for event in self._guardian.receive():
-            self._guardian_dead |= isinstance(event, GuardianDied)
+        self._guardians_words.extend(self._guardian.receive())
+        self._warn(self._guardian.warnings)
+        while self._guardians_words:
+            event = self._guardians_words.popleft()
+            if isinstance(event, GuardianDied):
+                self._guardian_dead = True
+                if event.report:
+                    fault = RuntimeError(event.report)
+                    hint = crash.report(fault, self._term.trail.lines()).hint
+                    what = event.report.partition("\n")[0]
+                    self._warn([f"the guardian process failed by a fault of ours ({what}): {hint}"])
+            self._foreground.hear(event)
             self._feed(event)
+        for caught, reached in self._foreground.recall():
+            self._signalled(caught, reached)
 
     def _feed(self, event: orders.Event) -> None:
         self._carry_out(self._term.handle(event, now()))
 
     # From workers --------------------------------------------------------------------------------
 
-    def _work(self, function: Callable[..., None], *args: object) -> None:
-        threading.Thread(
-            target=function, args=args, name=f"electctl{function.__name__}", daemon=True
-        ).start()
+    def _post(self, event: orders.Event) -> None:
+        """From this thread: for after what is in hand."""
+        self._post_to(self._term, event)
+
+    def _post_to(self, term: Term, event: orders.Event) -> None:
+        """From any thread; what comes after the term's end is dropped."""
+        self._inbox.post(partial(self._receive, term, event))
+
+    def _receive(self, term: Term, event: orders.Event) -> None:
+        if term is self._term:
+            self._feed(event)
+
+    def _post_win(self, term: Term, leadership: Leadership) -> None:
+        self._inbox.post(partial(self._win, term, leadership))
+
+    def _win(self, term: Term, leadership: Leadership) -> None:
+        if term is not self._term or term.stage != "waiting":
+            self._workers.do(leadership.release)  # won after we had given it up
+            return
+        self._leadership = self._desk.leadership = leadership
+        self._warn(sorted(self._elector.backend.notes))
+        self._feed(orders.Elected(leadership.token, leadership.timing.grace))
 
     def _on_crash(
         self, usual: Callable[[threading.ExceptHookArgs], object], args: threading.ExceptHookArgs
     ) -> None:
-        if args.thread is not None and args.thread.name.startswith("electctl"):
-            self._crash = args.exc_value
-            self._inbox.post(lambda: None)
+        ours = args.thread is not None and args.thread.name.startswith("electctl")
+        if ours and args.exc_value is not None:
+            self._crashed(args.exc_value)
         else:
             usual(args)  # a client library's own thread
 
-    def _post_to(self, term: Term, message: orders.Event | _Won) -> None:
-        """From any thread; what comes after the term's end is dropped."""
-        self._inbox.post(partial(self._receive, term, message))
+    def _crashed(self, error: BaseException) -> None:
+        """From the thread that has crashed."""
+        told = crash.report(error, self._term.trail.lines())
+        self._inbox.post(lambda: self._feed(orders.Crashed(told)))
 
-    def _receive(self, term: Term, message: orders.Event | _Won) -> None:
-        if term is not self._term:
-            return
-        if isinstance(message, _Won):
-            leadership = self._leadership = message.leadership
-            if self._desk is not None:
-                self._desk.leadership = leadership
-            for note in sorted(self._elector.backend.notes - self._noted):
-                self._emit(orders.Tell("warning", {"message": note}))
+    def _warn_from_anywhere(self, message: str) -> None:
+        self._inbox.post(partial(self._emit, orders.Tell("warning", {"message": message})))
+
+    def _record(self, event: str, leadership: Leadership, details: Mapping[str, object]) -> None:
+        told = self._event(event, details, self._job.candidate, leadership.token)
+        self._inbox.post(partial(self._show, told))
+
+    def _warn(self, notes: list[str]) -> None:
+        """Say each of these once."""
+        for note in notes:
+            if note not in self._noted:
                 self._noted.add(note)
-            message = orders.Elected(leadership.token, leadership.timing.grace)
-        self._feed(message)
-
-    def _run_attempt(self, attempt: Attempt, term: Term) -> None:
-        try:
-            leadership = attempt.run()
-        except ElectctlError as error:
-            self._post_to(term, orders.AttemptFailed(error))
-        else:
-            self._post_to(term, _Won(leadership))
+                self._emit(orders.Tell("warning", {"message": note}))
 
     def _trouble(self, error: ElectctlError) -> None:
         if error.message not in self._troubles:
@@ -308,40 +290,112 @@ class Supervisor:
                     self._emit(instruction)
                 case orders.Finish():
                     self._finish = instruction
-                case orders.Cancel() if self._attempt is not None:
-                    self._work(self._attempt.cancel)
+                case orders.Enter():
+                    self._enter()
+                case orders.Cancel():
+                    if self._attempt is not None:
+                        self._workers.do(self._attempt.cancel)
+                case orders.CheckAttempt():
+                    self._check_attempt()
                 case orders.Look():
-                    self._work(self._look, self._term)
+                    self._workers.do(partial(self._look, self._term))
+                case (
+                    orders.Hold()
+                    | orders.Drop()
+                    | orders.StartJob()
+                    | orders.Feed()
+                    | orders.Forward()
+                    | orders.StopTree()
+                    | orders.KillTree()
+                ):
+                    self._guard(instruction)
+                case orders.ReadMark() | orders.WriteMark() | orders.Release():
+                    assert self._leadership is not None
+                    post = partial(self._post_to, self._term)
+                    key = self._job.once or ""
+                    self._workers.do(
+                        partial(errands.ask_store, instruction, self._leadership, key, post)
+                    )
                 case orders.RunOnLost(reason=reason):
                     self._run_on_lost(reason)
-                case orders.StopOnLost() if self._hook is not None:
-                    self._hook.kill()
-                case orders.StartJob(job=job):
-                    self._start(job)
-                case orders.ReadMark() | orders.WriteMark() | orders.Release():
-                    self._work(self._ask_store, instruction, self._leadership, self._term)
-                case _ if self._guardian is not None:
-                    self._guard(self._guardian, instruction)
+                case orders.StopOnLost():
+                    if self._hook is not None:
+                        self._hook.kill()
+                case _:
+                    assert_never(instruction)
 
-    def _guard(self, guardian: Guardian, instruction: orders.Instruction) -> None:
+    def _guard(self, instruction: orders.ForGuardian) -> None:
+        guardian = self._guardian
         match instruction:
+            case orders.Hold():
+                receipt = None if self._leadership is None else self._leadership.receipt
+                if receipt is not None:
+                    guardian.hold(receipt)
+            case orders.Drop():
+                guardian.drop()
+            case orders.StartJob(job=job):
+                self._start(job)
             case orders.Feed(terminate_at=terminate_at, kill_at=kill_at):
                 guardian.deadline(terminate_at, kill_at)
-            case orders.Forward(signum=signum):
-                guardian.signal(signum)
-            case orders.StopTree(grace=grace):
-                guardian.stop(grace)
+            case orders.Forward(signum=signum, scope=scope):
+                guardian.signal(signum, scope)
+            case orders.StopTree(timeout=timeout, scope=scope, signum=signum):
+                guardian.stop(timeout, scope, signum)
             case orders.KillTree():
                 guardian.kill()
+            case _:
+                assert_never(instruction)
+
+    def _enter(self) -> None:
+        """Begin the attempt, with a socket for the command."""
+        job, term = self._job, self._term
+        self._attempt_began = now()
+        try:
+            if self._named is None:
+                self._desk.open(places.candidates())
+            self._attempt = self._elector.attempt(
+                job.election,
+                job.candidate,
+                ttl=job.ttl,
+                wait=job.plan.wait,
+                grace=job.grace,
+                margin=job.margin,
+                on_change=partial(self._post_to, term),
+                on_trouble=lambda error: self._inbox.post(partial(self._trouble, error)),
+            )
+        except CannotRun as error:
+            self._post(orders.AttemptFailed(error, transient=True))
+        except ElectctlError as error:
+            self._post(orders.AttemptFailed(error))
+        else:
+            won = partial(self._post_win, term)
+            self._workers.do(
+                partial(errands.run_attempt, self._attempt, won, partial(self._post_to, term))
+            )
+
+    def _check_attempt(self) -> None:
+        """The client library may hang: what the attempt should have said by now is said for it."""
+        if self._attempt is None:
+            return
+        seen = self._seen_leading
+        wait = self._job.plan.wait
+        error = errands.overdue(self._attempt, self._attempt_began, wait, seen=seen)
+        if error is not None:
+            self._workers.do(self._attempt.cancel)
+            self._post(orders.AttemptFailed(error))
 
     def _start(self, job: orders.Job) -> None:
-        assert self._guardian is not None
         argv = self._job.argv
         reason = ""
         if job == "on_elected":
             argv = (*hooks.SHELL, self._job.on_elected or "")
             reason = "elected"
-        self._guardian.start(argv, self._environment(reason))
+        self._foreground.lend()
+        try:
+            self._guardian.start(argv, self._environment(reason))
+        except CannotRun as error:  # it died a moment ago, and its own word comes next
+            self._post(GuardianDied())
+            self._post(CannotStart(error.exit_code, error.message))
 
     def _run_on_lost(self, reason: str) -> None:
         line = self._job.on_lost or ""
@@ -350,36 +404,15 @@ class Supervisor:
         except OSError as error:
             message = f"--on-lost cannot be run: {error.strerror}"
             self._emit(orders.Tell("warning", {"message": message}))
-            self._post_to(self._term, orders.HookEnded())
+            self._post(orders.HookEnded())
         else:
-            self._work(self._wait_for_hook, self._hook, self._term)
+            self._workers.do(partial(self._wait_for_hook, self._hook, self._term))
 
     def _wait_for_hook(self, hook: hooks.Hook, term: Term) -> None:
         complaint = hook.wait()
         if complaint:
-            warning = orders.Tell("warning", {"message": complaint})
-            self._inbox.post(partial(self._emit, warning))
+            self._warn_from_anywhere(complaint)
         self._post_to(term, orders.HookEnded())
-
-    def _ask_store(
-        self, instruction: orders.Instruction, leadership: Leadership, term: Term
-    ) -> None:
-        key = self._job.once or ""
-        match instruction:
-            case orders.ReadMark():
-                try:
-                    self._post_to(term, orders.MarkRead(once.find(leadership, key)))
-                except ElectctlError as error:
-                    self._post_to(term, orders.MarkRead(error=error))
-            case orders.WriteMark():
-                try:
-                    once.write(leadership, key)
-                    self._post_to(term, orders.MarkWritten())
-                except ElectctlError as error:
-                    self._post_to(term, orders.MarkWritten(error))
-            case orders.Release():
-                leadership.release()
-                self._post_to(term, orders.GivenBack(leadership.release_error))
 
     def _look(self, term: Term) -> None:
         try:
@@ -391,14 +424,53 @@ class Supervisor:
 
     def _say_who_leads(self, term: Term, holder: str, token: int | None) -> None:
         if term is self._term and term.stage == "waiting":
-            self._tell(self._event("waiting", {}, holder, token))
+            self._seen_leading = True
+            self._show(self._event("waiting", {}, holder, token))
 
-    # Events and environment ----------------------------------------------------------------------
+    # When all else fails --------------------------------------------------------------------------
+
+    def _rescue(self, error: InternalError) -> orders.Finish:
+        """Stop the tree and give the leadership back without the machine, which has failed.
+
+        What is not done in time is left to the guardian: we are gone without goodbye.
+        """
+        grace = 0.0 if self._leadership is None else self._leadership.timing.grace
+        self._guardian.stop(grace)
+        alive, until = self._term.tree.alive, now() + grace + _RESCUE_LIMIT
+        while alive and now() < until:
+            if not self._guardians_words:
+                self._selector.select(_LONGEST_WAIT)
+                self._inbox.take()
+                self._guardians_words.extend(self._guardian.receive())
+            while self._guardians_words:
+                alive &= not isinstance(self._guardians_words.popleft(), TreeGone | CannotStart)
+        self.in_order = not alive
+        if self._leadership is not None and not alive:
+            released = self._workers.finish(self._leadership.release, ANSWER_LIMIT)
+            self.in_order = released and self._leadership.release_error is None
+        return orders.Finish("internal_error", error.exit_code, error.message, error.hint)
+
+    # Events --------------------------------------------------------------------------------------
 
     def _emit(self, tell: orders.Tell) -> None:
         term = self._term
         holder = None if term.elected_at is None else self._job.candidate
-        self._tell(self._event(tell.event, tell.details, holder, term.token, tell.at))
+        self._show(self._event(tell.event, tell.details, holder, term.token, tell.at))
+
+    def _show(self, event: Event) -> None:
+        self._tell(event)
+        if self._notifier is None:
+            return
+        election = self._job.election
+        match event.event:
+            case "elected":
+                self._notifier.ready(f"leading {election!r}")
+            case "campaigning" | "again":
+                self._notifier.status(f"waiting to lead {election!r}")
+            case "waiting":
+                self._notifier.status(f"waiting: {event.holder!r} leads {election!r}")
+            case "lost" | "released":
+                self._notifier.status(f"no longer leading {election!r}")
 
     def _event(
         self,
@@ -419,59 +491,11 @@ class Supervisor:
         )
 
     def _environment(self, reason: str) -> dict[str, str]:
-        """What the command and the hooks get: ours, without the password, and what they ask."""
-        token = self._term.token
-        env = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
-        env |= {
-            "ELECTCTL_ELECTION": self._job.election,
-            "ELECTCTL_ID": self._job.candidate,
-            "ELECTCTL_BACKEND": self._job.url,
-            "ELECTCTL_TOKEN": "" if token is None else str(token),
-            "ELECTCTL_TOKEN_KIND": "none" if token is None else self._elector.traits.token,
-            "ELECTCTL_SOCKET": "" if self._desk is None else str(self._desk.path),
-        }
-        if reason:
-            env["ELECTCTL_REASON"] = reason
-        return env
-
-
-def _open_desk(guardian: Guardian) -> Desk:
-    try:
-        home = new_home()
-        guardian.remove_at_end(home)
-        return Desk(home)
-    except OSError as error:
-        raise CannotRun(
-            f"the socket for the command cannot be made: {error.strerror}",
-            hint="is there room in the directory for temporary files (TMPDIR)?",
-        ) from None
-
-
-def summary(job: Job, finish: orders.Finish, term: Term | None, terms: int) -> dict[str, object]:
-    """What ``--result`` holds; ``term`` is None if it never came to a campaign."""
-
-    def stamp(at: float | None) -> str | None:
-        return None if at is None else timestamp(at)
-
-    margin = None if term is None else term.margin
-    return {
-        "outcome": finish.outcome,
-        "exit_code": finish.exit_code,
-        "message": finish.message,
-        "election": job.election,
-        "backend": job.scheme,
-        "candidate": job.candidate,
-        "command_exit": None if term is None else term.command_exit,
-        "token": None if term is None else term.token,
-        "elected_at": stamp(None if term is None else term.elected_at),
-        "lost_at": stamp(None if term is None else term.lost_at),
-        "lost_reason": None if term is None else term.lost_reason,
-        "stopped_at": stamp(None if term is None else term.stopped_at),
-        "margin_ms": None if margin is None else round(margin * 1000),
-        "terms": terms,
-    }
-
-
-def new_keep(enabled: bool, max_terms: int | None) -> Keep:
-    """The back-off of ``--keep``, with the usual random source."""
-    return Keep(enabled, max_terms, random.random)
+        spot = self._desk.spot
+        return environment(
+            self._job,
+            token=self._term.token,
+            token_kind=self._elector.traits.token,
+            socket=None if spot is None else spot.path,
+            reason=reason,
+        )

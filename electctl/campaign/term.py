@@ -1,7 +1,7 @@
 """One term as a machine: events in, instructions out, time as an argument.
 
 What this does not guarantee: that a process tree can be killed (uninterruptible sleep), nor that
-the store hears of a release. Both are given a bounded time, and then said.
+the store hears of a release. The first is the guardian's to say, the second gets a bounded time.
 
 What it does guarantee, whatever order the events come in (``tests/test_term.py`` checks each on
 random input): the leadership is never released while the command, a hook that runs as the leader,
@@ -9,68 +9,47 @@ or any descendant of theirs may live; nothing is started once an end is due; the
 
 A term goes through these stages, and from any of them to ``releasing`` when an end is due::
 
-    waiting → [checking] → [preparing] → running → [marking] → [holding] → releasing → [afterwards]
-    elected?   done mark    on-elected   command    done mark   min-hold               on-lost
+    new → waiting → [checking] → [preparing] → running → [marking] → [holding] → releasing → [afterwards]
+          elected?   done mark    on-elected   command    done mark   min-hold               on-lost
 
-Without a command, ``leading`` stands in the place of ``running``. The machine knows no process, no
-socket and no store: :mod:`electctl.campaign.supervisor` carries out what it says.
-"""
+Without a command, ``leading`` stands in the place of ``running``. The tables of
+:mod:`electctl.campaign.stages` say what each begins with, what it does when an end is due, and
+which events it hears. What may be alive is in :mod:`electctl.campaign.job`, what the end comes to
+in :mod:`electctl.campaign.ending`. The machine knows no process, no socket and no store: :mod:`electctl.campaign.supervisor` carries
+out what it says.
+"""  # noqa: E501 - the drawing
 
 from __future__ import annotations
 
-from typing import Literal
+import signal
+from typing import Literal, assert_never
 
-from electctl import lease
-from electctl.campaign import orders
-from electctl.campaign.channel import CannotStart, Exited, GuardianDied, Started, TreeGone
+from electctl.campaign import channel, orders
+from electctl.campaign.ending import LOST, Ending, LostReason
+from electctl.campaign.job import Force, Tree, Word
 from electctl.campaign.orders import Finish, Instruction, Tell
-from electctl.errors import (
-    CannotRun,
-    CommandNotFound,
-    ElectctlError,
-    Inconclusive,
-    LeadershipLost,
-    MissingDependency,
-    NotElected,
-    OutcomeUnknown,
-    Refused,
-    Unreachable,
-)
+from electctl.campaign.stages import HEARD, STAGES, Stage
+from electctl.campaign.trail import Trail
+from electctl.core import lease
+from electctl.errors import CannotRun, CommandNotFound, ElectctlError, OutcomeUnknown
 
-Stage = Literal[
-    "waiting",
-    "checking",
-    "preparing",
-    "running",
-    "leading",
-    "marking",
-    "holding",
-    "releasing",
-    "afterwards",
-    "finished",
-]
-#: Why the term ends; the first one counts, but a loss while the command runs beats a signal.
-Cause = Literal["completed", "signal", "lost", "failed"]
+Alarm = Literal["look", "check", "give_up", "max_run", "held", "answer"]
 
 #: Seconds of waiting after which the leader is looked up, once.
 LOOK_AFTER = 2.0
-#: Seconds that a killed tree may take to be gone before it counts as unkillable.
-STUCK_LIMIT = 10.0
 #: Seconds within which a second signal belongs to the first: timeout(1) sends SIGTERM to its child
 #: and to its group, systemd (SendSIGHUP=) SIGHUP on the heels of it.
 SAME_REQUEST = 0.25
 #: Seconds that the store may take over a release, and over a done mark after the lease's end.
 ANSWER_LIMIT = 5.0
-NO_GUARDIAN = "the guardian process died before the command could start"
-
-LOST = {
-    "expired": "the lease expired before the renewal reached the server, so we lost leadership",
-    "deleted": "the store no longer holds our grant, so we lost leadership",
-    "evicted": "we were asked to stop (electctl evict), so we gave up leadership",
-    "guardian_died": "the guardian process died, so the command was killed and leadership given up",
-    "stuck": "a process of the command cannot be killed, so leadership is not released: "
-    "it runs out by itself",
-}
+#: Seconds that the attempt may take to withdraw once it is told to, before we go without it.
+WITHDRAW_LIMIT = 1.0
+#: Seconds that one try may take, however short the wait.
+ONE_TRY = 3.0
+#: Seconds by which an attempt may be late with its own word that its time is up.
+LATENESS = 0.6
+#: Seconds that an on-lost hook may take.
+HOOK_LIMIT = 30.0
 
 
 class Term:
@@ -78,63 +57,50 @@ class Term:
 
     def __init__(self, plan: orders.Plan) -> None:
         self.plan = plan
-        self.stage: Stage = "waiting"
-        self.cause: Cause | None = None
+        self.stage: Stage = "new"
+        self.tree = Tree()
+        self.ending = Ending()
+        self.trail = Trail()
         self.token: int | None = None
-        #: The command's own exit code, 128+n for signal n; None if it never ran to an end.
-        self.command_exit: int | None = None
-        self.signum: int | None = None
-        self.lost_reason: str | None = None
         self.elected_at: float | None = None
+        #: When the loss was told; None while it was not.
         self.lost_at: float | None = None
         self.stopped_at: float | None = None
         #: Seconds from the end of the command's last process to the moment at which the store may
         #: have given the leadership away; None unless a command ran and is wholly gone.
         self.margin: float | None = None
-        #: Whether a job was started of which not every process is known to be gone.
-        self.tree_alive = False
+        #: How many processes of the command were there after its own end, and were stopped.
+        self.left: int | None = None
         self._grace = 0.0
         self._valid_until = 0.0
+        self._led_until: float | None = None
         self._confirmed = 0.0
         self._terminate_at = float("inf")
-        self._job: orders.Job = "command"
-        self._job_exited = False
         self._signalled_at: float | None = None
-        self._lost_told = False
-        self._guardian_dead = False
-        self._note = ""
-        self._error: ElectctlError | None = None
-        self._mark_error: ElectctlError | None = None
-        # Timers; None where not set.
-        self._look_at: float | None = None
-        self._kill_at: float | None = None
-        self._abandon_at: float | None = None
-        self._hold_until: float | None = None
-        self._answer_by: float | None = None
+        self._guarded = True
+        self._give_up_at = 0.0
+        self._alarms: dict[Alarm, float] = {}
 
     def begin(self, now: float) -> list[Instruction]:
-        """The first instructions; the attempt itself is started by the caller."""
-        self._look_at = now + LOOK_AFTER
-        return [Tell("campaigning")]
+        """The first instructions."""
+        out = [Tell("campaigning"), *self._enter("waiting", now)]
+        self.trail.note(now, "new", "begin", self.stage, out)
+        return out
 
     def wake_at(self) -> float | None:
         """When the next Tick is due; None if only an event can bring this further."""
-        timers = (
-            self._look_at,
-            self._kill_at,
-            self._abandon_at,
-            self._hold_until,
-            self._answer_by,
-        )
-        return min((timer for timer in timers if timer is not None), default=None)
+        return min(self._alarms.values(), default=None)
 
     def handle(self, event: orders.Event, now: float) -> list[Instruction]:
-        """Take in one event; return what must be done, in order."""
-        out: list[Instruction] = []
-        if not self.finished:
-            out += self._take(event, now)
-        if not self.finished:
-            out += self._on_time(now)
+        """Take in one event; return what must be done, in order.
+
+        Raises KeyError on what is no event.
+        """
+        before = self.stage
+        out = self._take(event, now) if before in HEARD[type(event)] else []
+        out += self._on_time(now)
+        if out or before != self.stage:
+            self.trail.note(now, before, event, self.stage, out)
         return out
 
     @property
@@ -144,42 +110,56 @@ class Term:
 
     def was_told(self, finish: Finish) -> bool:
         """Whether the event ``lost`` said already what ``finish`` says."""
-        return self._lost_told and finish.message == LOST.get(self.lost_reason or "")
-
-    # Events --------------------------------------------------------------------------------------
+        reason = self.ending.lost_reason
+        return self.lost_at is not None and reason is not None and finish.message == LOST[reason]
 
     def _take(self, event: orders.Event, now: float) -> list[Instruction]:
         match event:
-            case orders.Elected() if self.stage == "waiting":
+            case orders.Elected():
                 return self._elected(event, now)
-            case orders.AttemptFailed(error=error) if self.stage == "waiting":
-                self._fail(error)
+            case orders.AttemptFailed():
+                self.ending.fail(event.error, transient=event.transient)
                 return self._finish()
-            case orders.Signalled(signum=signum):
-                return self._signalled(signum, now)
-            case orders.MarkRead() if self.stage == "checking":
+            case orders.Signalled():
+                return self._signalled(event, now)
+            case orders.Relayed(signum=signum):
+                return self.tree.relay(signum)
+            case orders.Crashed():
+                return self._crashed(event, now)
+            case orders.MarkRead():
                 return self._mark_read(event, now)
-            case orders.MarkWritten(error=error) if self.stage == "marking":
-                return self._mark_written(error, now)
-            case orders.GivenBack(error=error) if self.stage == "releasing":
-                return self._given_back(error)
-            case orders.HookEnded() if self.stage == "afterwards":
+            case orders.MarkWritten(error=error):
+                self.ending.mark_error = error
+                return self._next(now)
+            case orders.GivenBack(error=error):
+                return self._given_back(error, now)
+            case orders.HookEnded():
                 return self._finish()
             case lease.Extended():
                 return self._extended(event)
             case lease.RenewalFailed(cause=cause):
                 return [Tell("renewal_failed", {"cause": cause, "remaining": self._left(now)})]
             case lease.StopRequested():
-                return self._lose("evicted", now)
-            case lease.StepDown(reason=reason):
-                return self._lose(reason, now)
+                return self._lose("evicted", Force.ASKED, now)
+            case lease.StepDown(reason=reason) if reason != "released":
+                return self._lose(reason, Force.STOPPED, now)
             case lease.Ended(reason=reason) if reason != "released":
-                return self._lose(reason, now, kill=True)
-            case GuardianDied():
+                return self._lose(reason, Force.KILLED, now)
+            case channel.GuardianDied():
                 return self._guardian_died(now)
-            case Started() | CannotStart() | Exited() | TreeGone() if self.tree_alive:
-                return self._from_guardian(event, now)
-        return []
+            case lease.Tick() | lease.SendRenewal() | lease.StepDown() | lease.Ended():
+                return []
+            case _:
+                return self._from_guardian(event, now) if self.tree.take(event) else []
+
+    # The store's word ------------------------------------------------------------
+
+    def _elected(self, event: orders.Elected, now: float) -> list[Instruction]:
+        self.token = event.token
+        self.elected_at = now
+        self._grace = event.grace
+        told: list[Instruction] = [orders.Hold(), Tell("elected", {"remaining": self._left(now)})]
+        return told + self._next(now)
 
     def _extended(self, event: lease.Extended) -> list[Instruction]:
         self._valid_until = event.valid_until
@@ -189,313 +169,294 @@ class Term:
         # The first comes with the grant itself, before we hear of it.
         return fed if self.stage == "waiting" else [*fed, Tell("renewed")]
 
-    def _elected(self, event: orders.Elected, now: float) -> list[Instruction]:
-        self.token = event.token
-        self.elected_at = now
-        self._grace = event.grace
-        self._look_at = None
-        return [Tell("elected", {"remaining": self._left(now)}), *self._next(now)]
-
-    def _from_guardian(
-        self, event: Started | CannotStart | Exited | TreeGone, now: float
-    ) -> list[Instruction]:
-        match event:
-            case Started(pid=pid):
-                return [Tell("command_started", {"pid": pid})] if self._job == "command" else []
-            case CannotStart():
-                self._clear_tree()
-                return self._cannot_start(event, now) + self._next(now)
-            case Exited():
-                return [] if self._job_exited else self._exited(event, now)
-            case TreeGone(at=at):
-                self._clear_tree()
-                return self._command_gone(at) + self._next(now)
-
-    def _cannot_start(self, event: CannotStart, now: float) -> list[Instruction]:
-        if now >= self._terminate_at:
-            return self._lose("expired", now)
-        if self._job == "on_elected":
-            return [_warning(f"--on-elected: {event.message}")]
-        kind = CommandNotFound if event.exit_code == CommandNotFound.exit_code else CannotRun
-        hint = "is it installed on this host, and in PATH?" if kind is CommandNotFound else None
-        self._fail(kind(event.message, hint=hint))
-        return []
-
-    def _exited(self, event: Exited, now: float) -> list[Instruction]:
-        self._job_exited = True
-        # The guardian now stops what is left of the tree, and gives it grace at most.
-        self._set_abandon(now + self._grace)
-        if self._job == "on_elected":
-            how = f"--on-elected ended with exit code {event.status}"
-            return [_warning(how)] if event.status else []
-        self.command_exit = event.status
-        told: list[Instruction] = [Tell("command_exited", {"exit": event.status})]
-        if self.cause is None and (event.overdue or now >= self._terminate_at):
-            # SIGTERM was due: the guardian kept the deadline while we were stopped or starved, if
-            # with a renewal in hand. What the command says of itself is moot.
-            return told + self._lose("expired", now)
-        self.cause = self.cause or "completed"
-        return told
-
-    def _command_gone(self, at: float) -> list[Instruction]:
-        if self._job != "command":
-            return []
-        self.stopped_at = at
-        end = self._valid_until
-        if self.lost_reason == "deleted":
-            end = min(end, self._confirmed)  # at any time since then
-        self.margin = end - at
-        return [Tell("command_gone", {"margin_ms": round(self.margin * 1000)}, at)]
-
-    def _guardian_died(self, now: float) -> list[Instruction]:
-        self._guardian_dead = True
-        if self.stage == "waiting":
-            self._fail(CannotRun(NO_GUARDIAN))
-            return [orders.Cancel()]
-        return self._lose("guardian_died", now, kill=True) if self.tree_alive else []
-
-    def _signalled(self, signum: int, now: float) -> list[Instruction]:
-        self._signalled_at = now if self._signalled_at is None else self._signalled_at
-        again = now - self._signalled_at >= SAME_REQUEST
-        if signum == self.signum and not again:
-            return []
-        self.signum = self.signum or signum
-        self.cause = self.cause or "signal"
-        if self.stage == "waiting":
-            return self._finish() if again else [orders.Cancel()]
-        if self.tree_alive:
-            if again:
-                return self._kill(now)
-            self._kill_at = self._signalled_at + self._grace
-            self._set_abandon(self._kill_at)
-            return [orders.Forward(signum)]
-        if self.stage in ("checking", "leading", "holding"):
-            return self._give_back(now)
-        if again and self.stage == "releasing":
-            return self._finish()
-        return [orders.StopOnLost()] if again and self.stage == "afterwards" else []
-
     def _mark_read(self, event: orders.MarkRead, now: float) -> list[Instruction]:
         if event.error is not None:
-            self._fail(event.error)
+            self.ending.fail(event.error)
         elif event.done:
-            self.cause = self.cause or "completed"
-            self._note = event.done
+            self.ending.because("completed")
+            self.ending.note = event.done
             return self._give_back(now)
         return self._next(now)
 
-    def _mark_written(self, error: ElectctlError | None, now: float) -> list[Instruction]:
-        self._answer_by, self._mark_error = None, error
-        return self._next(now)
-
-    def _given_back(self, error: ElectctlError | None) -> list[Instruction]:
-        self._answer_by = None
+    def _given_back(self, error: ElectctlError | None, now: float) -> list[Instruction]:
         out: list[Instruction] = []
         if error is not None:
             out.append(_warning(f"the release was not delivered, it runs out: {error.message}"))
-        elif self.lost_reason not in ("expired", "deleted"):
-            out.append(Tell("released"))
-        if self._lost_told and self.plan.on_lost:
-            self.stage = "afterwards"
-            return [*out, orders.RunOnLost(self.lost_reason or "")]
+        else:
+            out.append(orders.Drop())
+            if self.ending.lost_reason not in ("expired", "deleted"):
+                out.append(Tell("released", {"led_until_ns": self._end_ns()}))
+        if self.lost_at is not None and self.plan.on_lost:
+            hook = orders.RunOnLost(self.ending.lost_reason or "")
+            return [*out, *self._enter("afterwards", now), hook]
         return out + self._finish()
 
-    # Ends ----------------------------------------------------------------------------------------
+    # The guardian's word --------------------------------------------------------------------------
 
-    def _lose(self, reason: str, now: float, *, kill: bool = False) -> list[Instruction]:
-        if self.stage in ("releasing", "afterwards"):
-            return []
-        # An eviction that the lease's end overtakes is no longer ours to grant.
-        if self.lost_reason in (None, "evicted"):
-            self.lost_reason = reason
-        if self.cause is None or (self.tree_alive and not self._job_exited):
-            self.cause = "lost"
-        if self.stage == "waiting":
-            return []  # over before we heard that we lead: Elected comes next, and finds it so
-        # An eviction gives up nothing before the tree is gone: it is told with the release.
-        out = [] if self.lost_reason == "evicted" else self._tell_lost(now)
-        if self.tree_alive:
-            if kill:
-                return out + self._kill(now)
-            self._set_abandon(now + self._grace)
-            return [*out, orders.StopTree(self._grace)]
-        if self.stage in ("checking", "leading", "holding"):
-            out += self._give_back(now)
-        return out
+    def _from_guardian(self, event: Word, now: float) -> list[Instruction]:
+        match event:
+            case channel.Started(pid=pid):
+                command = self.tree.job == "command"
+                return [Tell("command_started", {"pid": pid})] if command else []
+            case channel.CannotStart():
+                return self._cannot_start(event, now) + self._next(now)
+            case channel.Exited():
+                return self._exited(event, now)
+            case channel.TreeGone():
+                return self._tree_gone(event) + self._next(now)
+            case channel.Stuck():
+                self.ending.stuck()
+                return self._tell_lost(now) + self._finish()
+            case _:
+                assert_never(event)
 
-    def _tell_lost(self, now: float) -> list[Instruction]:
-        if self._lost_told or self.lost_reason is None:
-            return []
-        self._lost_told = True
-        self.lost_at = now
-        message = LOST[self.lost_reason]
-        return [Tell("lost", {"reason": self.lost_reason, "message": message})]
-
-    def _kill(self, now: float) -> list[Instruction]:
-        self._kill_at = None
-        self._set_abandon(now)
-        return [orders.KillTree()]
-
-    def _set_abandon(self, killed_by: float) -> None:
-        due = killed_by + STUCK_LIMIT
-        self._abandon_at = due if self._abandon_at is None else min(due, self._abandon_at)
-
-    def _clear_tree(self) -> None:
-        self.tree_alive = False
-        self._kill_at = self._abandon_at = None
-
-    def _fail(self, error: ElectctlError) -> None:
-        if self.cause is None:
-            self.cause = "failed"
-            self._error = error
-
-    def _on_time(self, now: float) -> list[Instruction]:
-        def due(timer: float | None) -> bool:
-            return timer is not None and now >= timer
-
-        if due(self._abandon_at):
-            self.lost_reason = "stuck"
-            self.cause = "lost"
-            return self._tell_lost(now) + self._finish()
-        if due(self._kill_at):
-            return self._kill(now)
-        if due(self._look_at):
-            self._look_at = None
-            return [orders.Look()]
-        if due(self._hold_until):
-            return self._give_back(now)
-        if due(self._answer_by):
-            error = OutcomeUnknown("the store did not answer in time")
-            return (
-                self._mark_written(error, now)
-                if self.stage == "marking"
-                else self._given_back(error)
-            )
+    def _cannot_start(self, event: channel.CannotStart, now: float) -> list[Instruction]:
+        if now >= self._terminate_at:
+            return self._lose("expired", Force.STOPPED, now)
+        if self.tree.job == "on_elected":
+            return [_warning(f"--on-elected: {event.message}")]
+        unknown = event.exit_code == CommandNotFound.exit_code
+        kind = CommandNotFound if unknown else CannotRun
+        hint = "is it installed on this host, and in PATH?" if unknown else None
+        self.ending.fail(kind(event.message, hint=hint), transient=event.transient)
         return []
 
-    # The way forward -----------------------------------------------------------------------------
+    def _exited(self, event: channel.Exited, now: float) -> list[Instruction]:
+        if self.tree.job == "on_elected":
+            how = f"--on-elected ended with exit code {event.status}"
+            return [_warning(how)] if event.status else []
+        self.ending.command_exit = event.status
+        self._alarms.pop("max_run", None)
+        told: list[Instruction] = [Tell("command_exited", {"exit": event.status})]
+        if self.ending.cause is None and (event.overdue or now >= self._terminate_at):
+            # SIGTERM was due: the guardian kept the deadline while we were stopped or starved, if
+            # with a renewal in hand. What the command says of itself is moot.
+            return told + self._lose("expired", Force.STOPPED, now)
+        self.ending.because("completed")
+        return told
+
+    def _tree_gone(self, event: channel.TreeGone) -> list[Instruction]:
+        out: list[Instruction] = []
+        command = self.tree.job == "command"
+        if command:
+            self.stopped_at = event.at
+            self.left = event.left
+            end = self._valid_until
+            if self.ending.lost_reason == "deleted":
+                end = min(end, self._confirmed)  # at any time since then
+            self.margin = end - event.at
+            gone: dict[str, object] = {"margin_ms": round(self.margin * 1000), "left": event.left}
+            out.append(Tell("command_gone", gone, event.at))
+        if event.left and self.tree.force == Force.NONE:
+            who = "the command" if command else "--on-elected"
+            some = "a process" if event.left == 1 else f"{event.left} processes"
+            out.append(_warning(f"{who} ended and left {some} running, which had to be stopped"))
+        return out
+
+    def _guardian_died(self, now: float) -> list[Instruction]:
+        self._guarded = False
+        started = self.stage in ("leading", "marking", "holding")
+        if started or not (self.plan.command or self.plan.on_elected):
+            # Nothing runs, nor will, that it would have to stop.
+            return [
+                _warning("the guardian process died: should electctl crash, the lease runs out")
+            ]
+        if self.stage == "new":
+            self.ending.lose("guardian_died", running=False)
+            return self._finish()
+        return self._lose("guardian_died", Force.KILLED, now)
+
+    # What else ends a term ------------------------------------------------------------------------
+
+    def _signalled(self, event: orders.Signalled, now: float) -> list[Instruction]:
+        if self._signalled_at is None:
+            self._signalled_at = now
+        again = now - self._signalled_at >= SAME_REQUEST
+        if event.signum == self.ending.signum and not again:
+            return []
+        self.ending.signum = self.ending.signum or event.signum
+        self.ending.because("signal")
+        if again and self.stage == "afterwards":
+            return [orders.StopOnLost()]
+        if again and self.stage in ("waiting", "releasing"):
+            return self._finish()
+        if again and self.tree.alive:
+            return self.tree.kill()
+        # What the terminal has sent to the command as well is not sent to it twice.
+        return self._cut(Force.ASKED, now, 0 if event.reached_command else event.signum)
+
+    def _crashed(self, event: orders.Crashed, now: float) -> list[Instruction]:
+        self.ending.crash(event.error)
+        match self.stage:
+            case "new":
+                return self._finish()
+            case "afterwards":
+                return [orders.StopOnLost(), *self._finish()]
+            case "marking":  # whoever was to answer may be who has crashed
+                self.ending.mark_error = event.error
+                return self._give_back(now)
+        return self._cut(Force.STOPPED, now)
+
+    def _lose(self, reason: LostReason, force: Force, now: float) -> list[Instruction]:
+        self.ending.lose(reason, running=self.tree.may_exit)
+        if self.stage == "waiting":
+            # Over before we heard that we lead: Elected comes next, and finds it so. Without a
+            # guardian nothing could be run, so we keep nobody from leading who can.
+            return self._cut(force, now) if reason == "guardian_died" else []
+        # An eviction gives up nothing before the tree is gone: it is told with the release.
+        told = [] if self.ending.lost_reason == "evicted" else self._tell_lost(now)
+        return told + self._cut(force, now)
+
+    def _cut(self, force: Force, now: float, signum: int = signal.SIGTERM) -> list[Instruction]:
+        """An end is due: what the stage does about it."""
+        match STAGES[self.stage].ends:
+            case "withdraw":
+                first = "give_up" not in self._alarms
+                self._alarms.setdefault("give_up", now + WITHDRAW_LIMIT)
+                return [orders.Cancel()] if first else []
+            case "release":
+                return self._give_back(now)
+            case "stop" if self.tree.alive:
+                return self._stop_tree(force, signum)
+        return []
+
+    def _stop_tree(self, force: Force, signum: int) -> list[Instruction]:
+        self._alarms.pop("max_run", None)
+        match force:
+            case Force.KILLED:
+                return self.tree.kill()
+            case Force.STOPPED:
+                return self.tree.stop(self._grace, signum)
+        limit = self.plan.stop_timeout
+        return self.tree.ask(self._grace if limit is None else limit, self.plan.stop, signum)
+
+    def _tell_lost(self, now: float) -> list[Instruction]:
+        reason = self.ending.lost_reason
+        if self.lost_at is not None or reason is None:
+            return []
+        self.lost_at = now
+        self._note_end(now)
+        details: dict[str, object] = {"reason": reason, "message": LOST[reason]}
+        return [Tell("lost", {**details, "led_until_ns": self._end_ns()})]
+
+    def _note_end(self, now: float) -> None:
+        """From here on we take ourselves for the leader no more, whenever the store hears of it."""
+        if self._led_until is None:
+            self._led_until = min(now, self._valid_until)
+
+    def _end_ns(self) -> int:
+        return round((self._led_until or 0.0) * 1e9)
+
+    # Time -----------------------------------------------------------------------------------------
+
+    def _on_time(self, now: float) -> list[Instruction]:
+        out: list[Instruction] = []
+        while (due := min(self._alarms, key=self._alarms.__getitem__, default=None)) is not None:
+            if self._alarms[due] > now:
+                break
+            del self._alarms[due]
+            out += self._ring(due, now)
+        return out
+
+    def _ring(self, alarm: Alarm, now: float) -> list[Instruction]:
+        match alarm:
+            case "look":
+                return [orders.Look()]
+            case "check":
+                if self.plan.wait is not None and now < self._give_up_at:
+                    self._alarms["check"] = self._give_up_at
+                return [orders.CheckAttempt()]
+            case "give_up":
+                return self._finish()
+            case "max_run":
+                self.ending.because("max_run")
+                return self._cut(Force.ASKED, now)
+            case "held":
+                return self._give_back(now)
+            case "answer" if self.stage == "afterwards":
+                return [orders.StopOnLost(), *self._finish()]
+            case "answer":
+                error = OutcomeUnknown("the store did not answer in time")
+                if self.stage != "marking":
+                    return self._given_back(error, now)
+                self.ending.mark_error = error
+                return self._next(now)
+
+    def _alarms_of(self, stage: Stage, now: float) -> dict[Alarm, float]:
+        match stage:
+            case "waiting":
+                wait = self.plan.wait
+                waits = max(self.plan.contact if wait is None else wait, ONE_TRY)
+                self._give_up_at = now + waits + LATENESS + WITHDRAW_LIMIT
+                contact = now + max(self.plan.contact, ONE_TRY) + LATENESS
+                return {"look": now + LOOK_AFTER, "check": contact}
+            case "running" if self.plan.max_run is not None:
+                return {"max_run": now + self.plan.max_run}
+            case "marking":
+                return {"answer": max(now, self._valid_until) + ANSWER_LIMIT}
+            case "holding":
+                return {"held": (self.elected_at or now) + self.plan.min_hold}
+            case "releasing":
+                return {"answer": now + ANSWER_LIMIT}
+            case "afterwards":
+                return {"answer": now + HOOK_LIMIT + ANSWER_LIMIT}
+        return {}
+
+    # The way forward ------------------------------------------------------------------------------
+
+    def _enter(self, stage: Stage, now: float) -> list[Instruction]:
+        self.stage = stage
+        self._alarms = self._alarms_of(stage, now)
+        row = STAGES[stage]
+        if row.job is not None:
+            return self.tree.start(row.job)
+        return [] if row.begin is None else [row.begin]
 
     def _next(self, now: float) -> list[Instruction]:
         """Enter the stage that follows; nothing of ours may be alive here."""
-        match self.stage:
-            case "waiting" | "checking" | "preparing" if self.cause is not None:
-                return self._give_back(now)
-            case "waiting" if self.plan.once:
-                self.stage = "checking"
-                return [orders.ReadMark()]
-            case "waiting" | "checking" if self.plan.on_elected:
-                return self._start("preparing", "on_elected", now)
-            case "waiting" | "checking" | "preparing" if self.plan.command:
-                return self._start("running", "command", now)
-            case "waiting" | "checking" | "preparing":
-                self.stage = "leading"
-                return []
-            case "running" if self._earned_mark():
-                self.stage = "marking"
-                self._answer_by = max(now, self._valid_until) + ANSWER_LIMIT
-                return [orders.WriteMark()]
-            case "running" | "marking" if self._may_hold():
-                self.stage = "holding"
-                self._hold_until = (self.elected_at or now) + self.plan.min_hold
-                return []
-        return self._give_back(now)
-
-    def _start(self, stage: Stage, job: orders.Job, now: float) -> list[Instruction]:
-        if self._guardian_dead:
-            self._fail(CannotRun(NO_GUARDIAN))
+        stage = self._following()
+        if stage is None:
             return self._give_back(now)
-        self.stage = stage
-        self._job = job
-        self._job_exited = False
-        self.tree_alive = True
-        return [orders.StartJob(job)]
+        if STAGES[stage].job is not None and not self._guarded:
+            self.ending.lose("guardian_died", running=False)
+            return self._give_back(now)
+        return self._enter(stage, now)
+
+    def _following(self) -> Stage | None:
+        """The stage after this one; None if leadership is to be given back."""
+        done = self.ending.cause == "completed" and self.ending.signum is None
+        match self.stage:
+            case "waiting" | "checking" | "preparing" if self.ending.cause is not None:
+                return None
+            case "waiting" if self.plan.once:
+                return "checking"
+            case "waiting" | "checking" if self.plan.on_elected:
+                return "preparing"
+            case "waiting" | "checking" | "preparing":
+                return "running" if self.plan.command else "leading"
+            case "running" if self._earned_mark():
+                return "marking"
+            case "running" | "marking" if done and not self.ending.lost_reason:
+                return "holding" if self.plan.min_hold > 0 else None
+        return None
 
     def _earned_mark(self) -> bool:
-        return self.plan.once and self.cause == "completed" and self.command_exit == 0
-
-    def _may_hold(self) -> bool:
-        return (
-            self.cause == "completed"
-            and self.signum is None
-            and self.lost_reason is None
-            and self.plan.min_hold > 0
-        )
+        ending = self.ending
+        return self.plan.once and ending.cause == "completed" and ending.command_exit == 0
 
     def _give_back(self, now: float) -> list[Instruction]:
         told = self._tell_lost(now)
-        self.stage = "releasing"
-        self._hold_until = None
-        self._answer_by = now + ANSWER_LIMIT
-        return [*told, orders.Release()]
+        self._note_end(now)
+        return told + self._enter("releasing", now)
+
+    def _finish(self) -> list[Instruction]:
+        self.stage = "finished"
+        self._alarms = {}
+        return [self.ending.finish(self.plan, elected=self.elected_at is not None)]
 
     def _left(self, now: float) -> float:
         return round(max(0.0, self._valid_until - now), 3)
 
-    # The verdict ---------------------------------------------------------------------------------
-
-    def _finish(self) -> list[Instruction]:
-        self.stage = "finished"
-        self._look_at = self._kill_at = self._abandon_at = None
-        self._hold_until = self._answer_by = None
-        return [self._verdict()]
-
-    def _verdict(self) -> Finish:
-        match self.cause:
-            case "completed":
-                return self._completed()
-            case "lost":
-                return Finish("lost", LeadershipLost.exit_code, LOST[self.lost_reason or "expired"])
-            case "signal":
-                return self._interrupted()
-            case _:
-                error = self._error or CannotRun("the command was not run")
-                return failed(error, self.plan.conflict_exit)
-
-    def _completed(self) -> Finish:
-        match self._mark_error:
-            case None:
-                return Finish("completed", self.command_exit or 0, self._note)
-            case LeadershipLost():
-                return Finish(
-                    "lost",
-                    LeadershipLost.exit_code,
-                    "the command succeeded, but leadership was lost before its done mark was "
-                    "written: it will run again",
-                )
-            case error:
-                return Finish(
-                    "completed",
-                    Inconclusive.exit_code,
-                    "the command succeeded, but its done mark may be missing, and it may run "
-                    f"again: {error.message}",
-                    error.hint,
-                )
-
-    def _interrupted(self) -> Finish:
-        if self.elected_at is not None and not self.plan.command:
-            return Finish("completed", 0)
-        if self.command_exit is not None:
-            return Finish("interrupted", self.command_exit)
-        return Finish("interrupted", 128 + (self.signum or 0))
-
 
 def _warning(message: str) -> Tell:
     return Tell("warning", {"message": message})
-
-
-def failed(error: ElectctlError, conflict_exit: int) -> Finish:
-    """How a campaign ends that ``error`` kept from leading."""
-    outcome: orders.Outcome = "not_elected"
-    code = error.exit_code
-    match error:
-        case NotElected():
-            code = conflict_exit
-        case Unreachable() | MissingDependency() | OutcomeUnknown():
-            outcome, code = "unreachable", Unreachable.exit_code
-        case Refused():
-            outcome = "refused"
-        case CannotRun() | CommandNotFound():
-            outcome = "cannot_run"
-        case LeadershipLost():
-            outcome = "lost"
-    return Finish(outcome, code, error.message, error.hint)

@@ -1,211 +1,264 @@
-"""Finds, signals and kills every descendant of a process, by walking /proc over parent ids.
+"""Finds, signals and kills every descendant of a process.
 
 What this does not guarantee: that a process of another user, or one in uninterruptible sleep,
 dies; that work handed to another manager (systemd-run, a container engine) is found; that a chain
 of forks in which every link makes a session of its own is caught in bounded time (it is chased, and
-each look may miss). Orphans are
-found only if ``root`` is a child subreaper (prctl(2)). Without a Linux /proc nothing is found, and
-callers fall back on the process group.
+each look may miss; in a cgroup of its own it cannot escape, see :mod:`electctl.campaign.cgroup`).
+Orphans are found only if ``root`` is a child subreaper (prctl(2)). That nothing was found proves
+nothing: only wait(2) says that no descendant is left.
+
+How they are found is in :data:`electctl.campaign.procfs.Method`. From the root down by the kernel's
+lists of children, a look costs what the tree costs, however many processes the host has. A child
+that is listed and cannot be read (``hidepid=``) is alive, and is signalled by its id. What a hidden
+process has started comes to the root when it dies.
 
 Why a process that was found is a descendant for good: under a subreaper a descendant never stops
-being one. Why it is not another process under a reused id: a parent is never younger than its
-child, which :func:`descendants` checks, and :func:`send` compares the start time again through an
-open pidfd, which pins the id.
+being one. Why it is not another process under a reused id: the id of a child of ours stays its own
+until we wait for it; a list is believed only if its owner was the same before and after it was
+read; and :meth:`Tree.send` compares the start time again through an open pidfd, which pins the id.
+
+What /proc is worth is asked anew before each look: a command that is root may take it away, or put
+that of another PID namespace in its place.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import signal
-import sys
-from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 
-from electctl.clock import now
+from electctl.campaign import procfs
+from electctl.campaign.process import UNKNOWN_START, Key, Process
+from electctl.campaign.procfs import Method, pidfd, read
 
-#: /proc can be walked.
-AVAILABLE = sys.platform == "linux" and os.path.exists("/proc/self/stat")
+#: Looks in one attempt to kill. One that finds nothing new ends it; only a tree that forks faster
+#: than it is looked at needs more than three.
+_LOOKS = 10
 
-#: Walks in one attempt. A walk that finds nothing new ends it; only a tree that forks faster than
-#: it is walked needs more than three.
-_WALKS = 10
+#: After so many looks without an end, children are killed as they come.
+_PATIENT_LOOKS = 2
 
-#: After so many walks without an end the newest process of the machine is chased.
-_PATIENT_WALKS = 2
+#: Such looks in one chase, of about 0.02 ms each.
+_CHASES = 200
 
-#: Looks in one chase, of about 0.05 ms each.
-_LOOKS = 200
-
-#: Clock ticks in a second, the unit of a process's start.
-_TICKS = os.sysconf("SC_CLK_TCK")
-
-#: A process and the moment of its start: an id alone can be used again.
-Key = tuple[int, int]
+#: The ids that Linux gives by default, and those that it can give at most (proc(5), pid_max).
+_FEW_IDS, _ALL_IDS = 32768, 4194304
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
-    """One line of /proc/PID/stat, see proc_pid_stat(5). ``start`` is in clock ticks since boot."""
+class Tree:
+    """The descendants of ``root``, without those in ``spare`` and all below them.
 
-    pid: int
-    parent: int
-    group: int
-    session: int
-    start: int
-    #: False for a zombie. One whose main thread alone has ended is alive.
-    alive: bool
-
-    @property
-    def key(self) -> Key:
-        return self.pid, self.start
-
-
-def read(pid: int) -> Process | None:
-    """The process, or None if there is none."""
-    try:
-        handle = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        text = os.read(handle, 4096)
-    except ProcessLookupError:
-        return None
-    finally:
-        os.close(handle)
-    # The name, in parentheses, may itself hold spaces and parentheses.
-    fields = text[text.rindex(b")") + 2 :].split()
-    ended = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
-    return Process(
-        pid=pid,
-        parent=int(fields[1]),
-        group=int(fields[2]),
-        session=int(fields[3]),
-        start=int(fields[19]),
-        alive=not ended,
-    )
-
-
-def descendants(root: int, spare: Container[Key] = ()) -> list[Process]:
-    """All descendants of ``root``, zombies too, without those in ``spare`` and all below them."""
-    if not AVAILABLE:
-        return []
-    found = [read(int(name)) for name in os.listdir("/proc") if name.isdigit()]
-    children: dict[int, list[Process]] = {}
-    for process in found:
-        if process is not None:
-            children.setdefault(process.parent, []).append(process)
-    result: list[Process] = []
-    pending: list[Key] = [(root, 0)]
-    while pending:
-        parent, start = pending.pop()
-        for child in children.get(parent, ()):
-            if child.start >= start and child.key not in spare:
-                result.append(child)
-                pending.append(child.key)
-    return result
-
-
-def children(pid: int) -> list[int] | None:
-    """The ids of a process's children, zombies too; None where there is no list of them.
-
-    The list is the kernel's (CONFIG_PROC_CHILDREN, proc_tid_children(5)) and costs no walk. It is
-    exact as long as the process reaps none of them meanwhile, so best asked by itself.
+    ``main`` is the command's own process: where ids have to be tried one by one, from it on.
     """
-    text = b""
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            handle = os.open(f"/proc/{pid}/task/{thread}/children", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                while some := os.read(handle, 4096):
-                    text += some
-            finally:
-                os.close(handle)
-    except OSError:
-        return None
-    return [int(pid) for pid in text.split()]
 
+    def __init__(
+        self,
+        root: int,
+        spare: Collection[Key] = (),
+        *,
+        main: int = 2,
+        method: Method | None = None,
+    ) -> None:
+        self._root = root
+        self._spare = spare
+        self._spared_ids = {pid for pid, _ in spare}
+        self._main = main
+        self._chosen = method
+        #: What is weaker than usual in how they are found, since the last look; mostly "".
+        self.weaker = ""
+        self.method = self._method()
+        self._ours = root == os.getpid()
+        self._session = _session(root)
 
-def send(process: Process, *signals: int) -> None:
-    """Send signals to exactly this process; nothing happens if it is gone or not ours to signal."""
-    handle = pidfd(process.pid)
-    try:
-        present = read(process.pid)
-        if present is None or present.start != process.start:
-            return
-        for signum in signals:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                if handle is None:
-                    os.kill(process.pid, signum)
-                else:
-                    signal.pidfd_send_signal(handle, signum)
-    finally:
-        if handle is not None:
-            os.close(handle)
+    def _method(self) -> Method:
+        if self._chosen is not None:
+            return self._chosen
+        method, self.weaker = procfs.method()
+        return method
 
+    def look(self) -> list[Process]:
+        """All of them, zombies too."""
+        self.method = self._method()
+        match self.method:
+            case "children":
+                return self._by_lists()
+            case "walk":
+                return self._by_walk()
+            case "probe":
+                return self._by_probe()
+            case "group":
+                return self._by_group()
 
-def pidfd(pid: int) -> int | None:
-    """A pidfd_open(2) handle, close-on-exec; None if there is no process, or no such call.
-
-    The call is missing before Linux 5.3, elsewhere, and under some seccomp filters.
-    """
-    if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
-        return None
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        return None
-
-
-def signal_all(
-    root: int, told: set[Key], until: float, *signals: int, before: float = math.inf
-) -> None:
-    """Send signals once to each living descendant that is not in ``told``, and add it there.
-
-    Times are readings of :func:`electctl.clock.now`. Gives up at ``until``, or when the tree forks
-    too fast for it. All that the first walk finds is told; later ones are for what it missed, and
-    leave alone what has started at ``before`` or later (by the kernel's clock ticks, or a tick
-    sooner): with the time of the order, that is what a handler has started in answer to it.
-    """
-    found = descendants(root)
-    for _ in range(_WALKS):
-        fresh = [process for process in found if process.alive and process.key not in told]
-        if not fresh:
-            return
-        for process in fresh:
-            if now() >= until:
+    def send(self, process: Process, *signals: int) -> None:
+        """Signal exactly this process; nothing happens if it is gone or not ours to signal."""
+        handle = pidfd(process.pid)
+        try:
+            if not self._is(process):
                 return
-            told.add(process.key)
-            send(process, *signals)
-        found = [process for process in descendants(root) if process.start + 1 <= before * _TICKS]
+            for signum in signals:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    if handle is None:
+                        os.kill(process.pid, signum)
+                    else:
+                        signal.pidfd_send_signal(handle, signum)
+        finally:
+            if handle is not None:
+                os.close(handle)
 
+    def destroy(self) -> tuple[list[Process], bool]:
+        """Freeze, then kill. What was found, and False if it was still forking.
 
-def kill_all(root: int, spare: Container[Key] = ()) -> bool:
-    """Freeze, then kill, every descendant of ``root``. False if the tree was still forking.
+        Frozen first, because a process that is merely killed makes room under the process limit for
+        another fork. fork(2) fails while a signal is pending, so what was frozen adds nothing, and
+        the looks come to an end: at one that finds nothing new, not even a zombie. Groups are
+        signalled as a whole before their members: that is one atomic step, which a chain of forks
+        with an ever new id cannot outrun. A descendant's session, if it is not the root's own,
+        holds only descendants, so its groups are safe to signal.
 
-    Frozen first, because a process that is merely killed makes room under the process limit for
-    another fork. fork(2) fails while a signal is pending, so what was frozen adds nothing, and
-    the walks come to an end: at one that finds nothing new, not even a zombie. Groups are
-    signalled as a whole before their members: that is one atomic step, which a chain of forks
-    with an ever new id cannot outrun. A descendant's session, if it is not the root's own, holds
-    only descendants, so its groups are safe to signal.
+        A process that has been sent SIGKILL may live for some milliseconds more, and a tree that
+        forks faster than it is looked at may have escaped in part: call again until wait(2) says
+        that nothing is left.
+        """
+        if self._method() in ("probe", "group"):
+            # Each look tries many ids, and what the killed ones had started comes to us.
+            found = self.look()
+            self._signal_each(found, signal.SIGKILL)
+            return found, True
+        seen: set[Key] = set()
+        found, fresh = [], []
+        for look in range(_LOOKS):
+            found = self.look()
+            fresh = [process for process in found if process.key not in seen]
+            if not fresh:
+                break
+            seen.update(process.key for process in fresh)
+            self._signal_each(fresh, signal.SIGSTOP)
+            if look >= _PATIENT_LOOKS:
+                self._chase()
+        self._signal_each(found, signal.SIGKILL)
+        return found, not fresh
 
-    A process that has been sent SIGKILL may live for some milliseconds more, and a tree that forks
-    faster than it is walked may have escaped in part: call again until nothing is left.
-    """
-    seen: set[Key] = set()
-    for walk in range(_WALKS):
-        found = descendants(root, spare)
-        fresh = [process for process in found if process.key not in seen]
-        if not fresh:
-            break
-        seen.update(process.key for process in fresh)
-        _signal_each(fresh, root, signal.SIGSTOP)
-        if walk >= _PATIENT_WALKS:
-            _chase(root, spare)
-    _signal_each(found, root, signal.SIGKILL)
-    return not fresh
+    # Finding -------------------------------------------------------------------------------------
+
+    def _by_lists(self) -> list[Process]:
+        found: dict[int, Process] = {}
+        pending: list[tuple[int, Process | None]] = [(self._root, None)]
+        while pending:
+            parent, known = pending.pop()
+            listed = procfs.children(parent) or []
+            if listed and known is not None and not self._is(known):
+                continue  # that list was another's
+            for pid in listed:
+                child = None if pid in found else self._child(pid, parent)
+                if child is not None and not self._is_spared(child):
+                    found[pid] = child
+                    pending.append((pid, child))
+        return list(found.values())
+
+    def _child(self, pid: int, parent: int) -> Process | None:
+        process = read(pid)
+        if process is not None:
+            # Or its parent has ended since: a descendant all the same.
+            return process if process.parent in (parent, self._root) else None
+        process = procfs.hidden(pid, parent)
+        if process is None or parent == self._root:
+            return process
+        return process if pid in (procfs.children(parent) or ()) else None
+
+    def _by_walk(self) -> list[Process]:
+        children: dict[int, list[Process]] = {}
+        for process in map(read, procfs.listed()):
+            if process is not None:
+                children.setdefault(process.parent, []).append(process)
+        found: list[Process] = []
+        pending: list[Key] = [(self._root, 0)]
+        while pending:
+            parent, start = pending.pop()
+            for child in children.get(parent, ()):
+                # A parent is never younger than its child.
+                if child.start >= start and not self._is_spared(child):
+                    found.append(child)
+                    pending.append(child.key)
+        if not any(process.parent == self._root for process in found):
+            # None to be seen, which may be because all are hidden.
+            found += self._by_probe()
+        return found
+
+    def _by_probe(self) -> list[Process]:
+        """Without /proc: which ids are children of ours, or in the command's own session?"""
+        if not self._ours or not has_child():
+            return []
+        near, others = _ids_since(self._main)
+        return self._probe(near) or self._probe(others)
+
+    def _probe(self, ids: Iterable[int]) -> list[Process]:
+        found = []
+        for pid in ids:
+            ours = is_child(pid)
+            if ours or self._is_in_commands_session(pid):
+                process = procfs.hidden(pid, self._root if ours else 0)
+                if process is not None and not self._is_spared(process):
+                    found.append(process)
+        return found
+
+    def _by_group(self) -> list[Process]:
+        """The group as if it were one process."""
+        try:
+            os.killpg(self._main, 0)
+        except OSError:
+            return []
+        return [Process(self._main, self._root, self._main, self._main, UNKNOWN_START, True)]
+
+    def _is_in_commands_session(self, pid: int) -> bool:
+        return self._main != self._session and _session(pid) == self._main
+
+    # Signalling ----------------------------------------------------------------------------------
+
+    def _is(self, process: Process) -> bool:
+        """Whether the process of this id is still the one that was found."""
+        present = read(process.pid)
+        if present is not None and process.start != UNKNOWN_START:
+            return present.start == process.start
+        if self._ours and process.parent == self._root:
+            return is_child(process.pid)
+        # It was hidden when it was found, or is so now.
+        return procfs.exists(process.pid) and _session(process.pid) == process.session
+
+    def _signal_each(self, processes: Sequence[Process], signum: int) -> None:
+        # A group of 0 lies outside our pid namespace, and killpg(0) would mean our own.
+        for group in {p.group for p in processes if p.session != self._session} - {0}:
+            signal_group(group, signum)
+        for process in processes:
+            if process.alive:
+                self.send(process, signum)
+
+    def _chase(self) -> None:
+        """Kill what a look is too slow for: a chain of forks, each link in a session of its own.
+
+        The end of the chain becomes our child, and the id of a child of ours is its own until we
+        wait for it: so it is killed without looking at it.
+        """
+        if self.method != "children" or not self._ours:
+            return
+        spared = {pid for pid in procfs.children(self._root) or () if self._spares(pid)}
+        for _ in range(_CHASES):
+            for pid in procfs.children(self._root) or ():
+                if pid not in spared and not self._spares(pid):
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, signal.SIGKILL)
+
+    def _spares(self, pid: int) -> bool:
+        if self._spare == ():
+            return False
+        process = read(pid) or procfs.hidden(pid, self._root)
+        return process is not None and self._is_spared(process)
+
+    def _is_spared(self, process: Process) -> bool:
+        if process.start == UNKNOWN_START:  # it could be read once, and cannot any more
+            return process.pid in self._spared_ids
+        return process.key in self._spare
 
 
 def signal_group(group: int, signum: int) -> None:
@@ -214,43 +267,48 @@ def signal_group(group: int, signum: int) -> None:
         os.killpg(group, signum)
 
 
-def _chase(root: int, spare: Container[Key]) -> None:
-    """Kill what a walk is too slow for: a chain of forks, each link in a session of its own.
+def has_child() -> bool:
+    """Whether we have a child, zombies included, by the kernel's own word."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
-    The last field of /proc/loadavg is the newest process id of our pid namespace, so the end of
-    the chain is found by reading two or three files instead of all.
+
+def is_child(pid: int) -> bool:
+    """Whether this is a child of ours that nobody has waited for. Needs no /proc."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return -1
+
+
+def _ids_since(first: int) -> tuple[Iterable[int], Iterable[int]]:
+    """The ids that were given since ``first`` was, by the newest: that of a process forked here.
+
+    Where there is no process to be had, as under a limit that the command has used up: those that
+    follow ``first``, and apart from them all others, for when nothing is found there. The death of
+    what is found makes room for the next try.
     """
+    end = _FEW_IDS if first < _FEW_IDS else _ALL_IDS
     try:
-        handle = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return  # a /proc of processes alone (subset=pid, systemd's ProcSubset=): the walks go on
-    try:
-        for _ in range(_LOOKS):
-            newest = read(int(os.pread(handle, 256, 0).split()[-1]))
-            if newest is not None and newest.alive and _descends(newest, root, spare):
-                send(newest, signal.SIGKILL)
-    finally:
-        os.close(handle)
-
-
-def _descends(process: Process, root: int, spare: Container[Key]) -> bool:
-    child: Process | None = process
-    while child is not None and child.key not in spare:
-        if child.parent == root:
-            return True
-        parent = read(child.parent)
-        if parent is not None and parent.start > child.start:
-            return False
-        child = parent
-    return False
-
-
-def _signal_each(processes: Sequence[Process], root: int, signum: int) -> None:
-    top = read(root)
-    if top is not None:
-        # A group of 0 lies outside our pid namespace, and killpg(0) would mean our own.
-        for group in {p.group for p in processes if p.session != top.session} - {0}:
-            signal_group(group, signum)
-    for process in processes:
-        if process.alive:
-            send(process, signum)
+        newest = os.fork()
+    except OSError:
+        near = min(first + _FEW_IDS, end)
+        return range(first, near), chain(range(near, end), range(2, first))
+    if newest == 0:
+        os._exit(0)
+    with contextlib.suppress(ChildProcessError):  # started with SIGCHLD ignored
+        os.waitpid(newest, 0)
+    if newest >= first:
+        return range(first, newest), ()
+    return chain(range(2, newest), range(first, end)), ()

@@ -18,9 +18,7 @@ from electctl.cli.options import Duration
 from electctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from electctl.advise.evaluator import Option
     from electctl.advise.model import Tree
-    from electctl.traits import Traits
 
 app = new_app()
 
@@ -144,38 +142,10 @@ def advise(
 
         show_tree(frame, found, said)
         return
-    _advise(frame, found, complete(frame, found, said, ask=_may_ask(frame, answers)), markdown)
+    from electctl.cli.advise_given import complete
 
-
-def installed() -> list[Option]:
-    """What is installed: the schemes of one plugin that promise the same are one choice."""
-    from electctl.advise.evaluator import Option
-    from electctl.registry import plugins
-
-    found = []
-    for plugin in plugins():
-        shared: dict[Traits, list[str]] = {}
-        for scheme in plugin.schemes:
-            shared.setdefault(plugin.traits_of(scheme), []).append(scheme)
-        found += [
-            Option(tuple(schemes), traits, plugin.example) for traits, schemes in shared.items()
-        ]
-    return found
-
-
-def complete(
-    frame: Frame, tree: Tree, said: dict[str, str], *, ask: bool, whose: str = ""
-) -> dict[str, str]:
-    """These answers, and those that are missing: asked for, or else an error."""
-    from electctl.advise.answers import require_all
-    from electctl.advise.evaluator import missing
-
-    if ask and missing(tree, said):
-        from electctl.cli.advise_ask import Dialogue
-
-        said = Dialogue(frame, tree, said, whose).run()
-    require_all(tree, said, whose)
-    return said
+    said = complete(frame, found, said, ask=_may_ask(frame, answers))
+    _advise(frame, found, said, markdown)
 
 
 def _read(pairs: list[str], source: str | None, path: str | None) -> tuple[Tree, dict[str, str]]:
@@ -200,6 +170,7 @@ def _may_ask(frame: Frame, source: str | None) -> bool:
 def _advise(frame: Frame, tree: Tree, said: dict[str, str], markdown: bool) -> None:
     from electctl.advise.evaluator import evaluate, sensitivity
     from electctl.cli import advise_text, prose, render
+    from electctl.cli.advise_given import installed
 
     options = installed()
     verdict = evaluate(tree, said, options)

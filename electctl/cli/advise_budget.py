@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from electctl.advise.budget import Budget, plan
 from electctl.cli import prose, render
-from electctl.registry import plugin, schemes
-from electctl.url import BackendURL
+from electctl.contract.url import BackendURL
+from electctl.core.registry import plugin, schemes
 
 if TYPE_CHECKING:
     from electctl.cli.frame import Frame
-    from electctl.traits import Traits
+    from electctl.contract.traits import Traits
 
 _HEADS = ("WHEN", "STEP", "WHAT HAPPENS")
 
@@ -70,9 +70,15 @@ def _text(where: str, traits: Traits, budget: Budget) -> str:
         f"has {_seconds(budget.spare)} for its answer.",
         f"Between KILL and expiry: {_seconds(budget.expiry - budget.kill)}, of which "
         f"{_seconds(timing.drift)} is for clocks that drift.",
-        f"Worst fail-over after a crash: {_seconds(budget.failover)} ({traits.failover}). "
+        f"Worst fail-over after a host's crash: {_seconds(budget.failover)} ({traits.failover}). "
         + traits.failover_note,
+        f"Requests a second: {budget.leading_rate:.3g} by who leads, {budget.waiting_rate:.3g} at "
+        "most by each who waits.",
     ]
+    if budget.granted != timing.ttl:
+        remarks.append(
+            f"With its usual settings the store makes {_seconds(budget.granted)} of that TTL."
+        )
     columns = prose.width()
     wrapped = "\n".join(prose.wrapped(render.shown(text), columns, "  ", "") for text in remarks)
     return f"{head}{table}\n{wrapped}\n"
@@ -104,4 +110,7 @@ def _as_dict(where: str, traits: Traits, budget: Budget) -> dict[str, Any]:
         "failover": budget.failover,
         "failover_formula": traits.failover,
         "failover_note": traits.failover_note,
+        "granted": budget.granted,
+        "leading_rate": budget.leading_rate,
+        "waiting_rate": budget.waiting_rate,
     }

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from electctl.advise.answers import from_config
 from electctl.advise.evaluator import Judged, Option, Verdict, evaluate, judge
 from electctl.cli import prose
-from electctl.cli.advise import complete
+from electctl.cli.advise_given import complete
 from electctl.cli.advise_text import lack_dicts, need_dict, point_text
 from electctl.cli.render import shown
+from electctl.contract.url import BackendURL
+from electctl.core.registry import plugin
 from electctl.errors import UsageError
-from electctl.registry import plugin
-from electctl.url import BackendURL
 
 if TYPE_CHECKING:
     from electctl.advise.evaluator import Lack

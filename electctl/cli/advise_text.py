@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from electctl.cli import prose
 from electctl.cli.app import COMMANDS
 from electctl.cli.render import shown
-from electctl.url import written
+from electctl.contract.url import written
 
 if TYPE_CHECKING:
     from electctl.advise.evaluator import Answer, Change, Lack, Option, Step, Verdict
@@ -59,11 +59,11 @@ def sections(verdict: Verdict, changes: Sequence[Change]) -> list[Section]:
         ),
         Section("Given up", (*verdict.gives_up, *_weak_points(verdict))),
         Section("Fencing", (*verdict.fencing, *_token(verdict))),
-        Section("What would show it", _faults(verdict)),
         Section("Notes", verdict.notes),
         Section("Answers", tuple(map(_answer, verdict.answers.values()))),
         Section("What would change it", tuple(_sensitive(verdict, changes))),
         Section("Try it", commands(verdict), code=True),
+        Section("See what it gives up", drills(verdict), code=True),
     ]
     return [part for part in parts if part.points]
 
@@ -137,6 +137,7 @@ def as_dict(verdict: Verdict, changes: Sequence[Change]) -> dict[str, Any]:
         "fencing": [*verdict.fencing, *_token(verdict)],
         "notes": list(verdict.notes),
         "faults": list(verdict.faults),
+        "drills": list(drills(verdict)),
         "sensitivity": [
             {
                 "question": change.question.key,
@@ -185,7 +186,7 @@ def option_dict(option: Option) -> dict[str, Any]:
 
 def commands(verdict: Verdict) -> tuple[str, ...]:
     """What tries the first choice on this machine: commands that exist, and no others."""
-    from electctl.registry import plugin
+    from electctl.core.registry import plugin
 
     if verdict.best is None:
         return ()
@@ -282,9 +283,20 @@ def _weak_points(verdict: Verdict) -> list[str]:
     ]
 
 
-def _faults(verdict: Verdict) -> tuple[str, ...]:
-    """The faults, by name; nothing here names a command that may not exist."""
-    return (f"These faults: {', '.join(verdict.faults)}.",) if verdict.faults else ()
+def drills(verdict: Verdict) -> tuple[str, ...]:
+    """The drills that show, on this machine, what the first choice does not promise.
+
+    First those by which it can have two leaders, then those that the rules name.
+    """
+    from electctl.core.registry import plugin
+
+    if verdict.best is None or plugin(verdict.best.schemes[0]).lab is None:
+        return ()
+    scheme, weaknesses = verdict.best.schemes[0], verdict.best.traits.weaknesses
+    weak = [w.fault for w in weaknesses if w.fault and "exclusion" in w.breaks]
+    unshown = {w.fault for w in weaknesses if w.unshown}
+    wanted = dict.fromkeys(name for name in (*weak, *verdict.faults) if name not in unshown)
+    return tuple(f"electctl drill run {scheme} --fault {name}" for name in wanted)
 
 
 def _token(verdict: Verdict) -> list[str]:

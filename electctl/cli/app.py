@@ -28,19 +28,27 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "watch": ("electctl.cli.watch", "Follow who leads, live or as a record."),
     "holders": ("electctl.cli.holders", "Print who leads, once."),
     "evict": ("electctl.cli.evict", "Ask the leader to stop, and wait until it has."),
-    "check": ("electctl.cli.check", "Inside a campaign's command: do we still lead?"),
-    "checkpoint": ("electctl.cli.checkpoint", "Inside a campaign's command: guarded state."),
+    "check": ("electctl.cli.check", "Do we still lead; or, from any host: does ID lead?"),
+    "checkpoint": (
+        "electctl.cli.checkpoint",
+        "A value that only the leader in the store can write.",
+    ),
     "advise": ("electctl.cli.advise", "Is a lock enough, or consensus; and which backend fits."),
     "backends": ("electctl.cli.backends", "List the schemes and what each promises."),
-    "compare": ("electctl.cli.compare", "What each backend promises, side by side."),
+    "compare": ("electctl.cli.compare", "What each backend promises, and what drills show."),
+    "drill": ("electctl.cli.drill", "Break something under real campaigns; what comes of it?"),
+    "verify": ("electctl.cli.verify", "Was there ever more than one leader in this history?"),
     "explain": ("electctl.cli.explain", "The words of leader election, explained."),
+    "sweep": ("electctl.cli.sweep", "Remove what elections that are over have left in a store."),
     "raft": ("electctl.cli.raft", "Run nodes of the built-in consensus, and see how they are."),
     "lab": ("electctl.cli.lab", "Run real servers on loopback, to try things on."),
 }
 
 _EXAMPLES = """
+electctl campaign nightly -- sleep 60
 electctl campaign nightly -b redis://127.0.0.1:6379/0 -- ./nightly.sh
 electctl watch nightly -b redis://127.0.0.1:6379/0
+electctl explain leader election
 """
 
 _WIDTH = 100
@@ -190,6 +198,8 @@ class Group(TyperGroup):
         if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
             near = get_close_matches(name, self.list_commands(ctx), 1)
             hint = f"did you mean {near[0]}?" if near else f"{ctx.command_path} --help lists them"
+            if name == "help":
+                hint = f"{ctx.command_path} --help, or {ctx.command_path} COMMAND --help"
             raise UsageError(f"there is no command {name!r}", hint=hint)
         return super().resolve_command(ctx, args)
 

@@ -12,7 +12,7 @@ from electctl.cli.app import Command, new_app
 from electctl.cli.frame import Frame
 
 if TYPE_CHECKING:
-    from electctl.backend import Plugin
+    from electctl.contract.backend import Plugin
 
 app = new_app()
 
@@ -23,6 +23,7 @@ electctl backends --json
 _HEADS = (
     "SCHEMES",
     "FAMILY",
+    "EXCLUSION",
     "TOKEN",
     "SOUND",
     "ORDER",
@@ -37,13 +38,14 @@ _HEADS = (
 def backends(ctx: typer.Context) -> None:
     """List the schemes that are installed, and what each promises.
 
-    FAMILY: consensus, or a lock with a time limit on one server (ttl-lock). TOKEN: what the fencing
-    token is; SOUND: whether it keeps growing whatever fails in the store. ORDER: in which those who
-    wait are served. WAKE-UP: whether the next is told of a release, or has to ask (poll).
-    CHECKPOINT: whether there is a guarded one. CLIENT: the version of the client library. --json
-    has all of it: assumptions, weaknesses, sources, and the options of the URL.
+    FAMILY: consensus, or a lock with a time limit on one server (ttl-lock). EXCLUSION: what stands
+    between two leaders: a quorum, or a lease alone. TOKEN: what the fencing token is; SOUND:
+    whether it keeps growing whatever fails in the store. ORDER: in which those who wait are served.
+    WAKE-UP: whether the next is told of a release, or has to ask (poll). CHECKPOINT: whether there
+    is a guarded one. CLIENT: the version of the client library. --json has all of it: assumptions,
+    weaknesses, sources, and the options of the URL.
     """
-    from electctl.registry import plugins
+    from electctl.core.registry import plugins
 
     frame = Frame.of(ctx)
     found = plugins()
@@ -73,6 +75,7 @@ def _row(plugin: Plugin) -> list[str]:
     return [
         ", ".join(plugin.schemes),
         traits.family,
+        traits.exclusion,
         traits.token,
         _yes(traits.token_sound),
         traits.order,

@@ -5,7 +5,9 @@ What this does not guarantee: see the help text, and :mod:`electctl.campaign`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import os
+import random
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,14 +20,16 @@ from electctl.errors import UsageError
 
 if TYPE_CHECKING:
     from electctl.campaign.guardian import Guardian
+    from electctl.campaign.inbox import Inbox
     from electctl.campaign.orders import Finish
     from electctl.campaign.result import ResultFile
-    from electctl.campaign.supervisor import Inbox, Job
+    from electctl.campaign.task import Job
     from electctl.campaign.term import Term
+    from electctl.campaign.terminal import Terminal
     from electctl.cli.campaign_output import Output
+    from electctl.cli.campaign_request import Request
+    from electctl.contract.url import BackendURL
     from electctl.errors import ElectctlError
-    from electctl.traits import Traits
-    from electctl.url import BackendURL
 
 app = new_app()
 
@@ -49,15 +53,6 @@ class _Campaign(Command):
                 "there is no command after --", hint="to lead without one, leave -- out too"
             )
         return super().parse_args(ctx, args)
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """The options after flag, config file and default have been weighed."""
-
-    job: Job
-    keep: bool
-    max_terms: int | None
 
 
 @app.command("campaign", cls=_Campaign, epilog=EXAMPLES)
@@ -148,6 +143,43 @@ def campaign(
             show_default=False,
         ),
     ] = None,
+    stop: Annotated[
+        str | None,
+        typer.Option(
+            "--stop",
+            metavar="main|all",
+            help="Who gets the first signal when COMMAND is told to stop while we lead: its own "
+            "process, or all that it has started. [default: all]",
+            show_default=False,
+        ),
+    ] = None,
+    stop_timeout: Annotated[
+        float | None,
+        Duration(
+            "--stop-timeout",
+            help="How long COMMAND may take to stop while we lead. [default: --grace]",
+        ),
+    ] = None,
+    max_run: Annotated[
+        float | None,
+        Duration("--max-run", help="Stop COMMAND after this time, and exit with 124."),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        Duration(
+            "--margin",
+            help="From SIGKILL to the lease's end. [default: what this host needs, 100ms or more]",
+        ),
+    ] = None,
+    socket: Annotated[
+        str | None,
+        typer.Option(
+            "--socket",
+            metavar="PATH",
+            help="Answer check and checkpoint there, also for probes. [default: a private place]",
+            show_default=False,
+        ),
+    ] = None,
     events: Annotated[
         str | None,
         typer.Option(
@@ -171,14 +203,21 @@ def campaign(
 
     COMMAND and all its descendants get SIGTERM, then SIGKILL, before the lease that we hold can run
     out. A guardian process does that also when electctl itself is killed or stopped. Leadership is
-    given back only when all of them are gone. SIGINT, SIGTERM and SIGHUP are forwarded to COMMAND,
-    which has --grace to end; a second one kills it at once.
+    given back only when all of them are gone; then at once, also if electctl was killed. SIGINT,
+    SIGTERM and SIGHUP are forwarded to COMMAND, which has --stop-timeout to end, while we go on
+    leading; a second one kills it at once. Other signals are passed on to it, and open descriptors
+    too. It shares our terminal, if there is one: Ctrl-C and Ctrl-Z mean both.
 
     What no guardian can do from user space: stop anything while the whole machine (or everything
     in it at once) is paused and then goes on; kill a process in uninterruptible sleep, of another
     user, or handed to another manager (systemd-run, a container engine). Give the fencing token,
     ELECTCTL_TOKEN, to whatever you write to: it is the answer to these. Full strength needs Linux;
     elsewhere only COMMAND's process group is killed.
+
+    --margin is what the guardian has for killing. It is starved by a CPU quota on the cgroup that
+    it shares with COMMAND, by a tree of thousands of processes, by a host that swaps, and by who
+    stops the guardian (SIGSTOP); where one of these is usual, raise --margin, and --ttl with it.
+    "margin_ms" in --result is what was left of it.
 
     COMMAND gets ELECTCTL_ELECTION, ELECTCTL_ID, ELECTCTL_BACKEND (without its password),
     ELECTCTL_TOKEN (empty where the scheme has none), ELECTCTL_TOKEN_KIND and ELECTCTL_SOCKET, on
@@ -193,8 +232,9 @@ def campaign(
     that KEY exit 0 without running. A crash before the mark runs it again, and so does a command
     that was told to stop.
 
-    --keep ends when told to stop, after --max-terms, when --wait runs out, or when COMMAND cannot
-    be run. Its pause grows from 0.5 s to 30 s and starts afresh after a term of 30 s.
+    --keep ends when told to stop, after --max-terms, when --wait runs out, when COMMAND cannot be
+    run, or when the guardian was killed (79: start it again). Its pause grows from 0.5 s to 30 s
+    and starts afresh after a term of 30 s.
 
     \b
     Exit codes; --result FILE tells them from COMMAND's own:
@@ -202,34 +242,41 @@ def campaign(
       0              without COMMAND: told to stop
       2              usage
       3              --once: it cannot be known whether the done mark was set
-      69             no contact with the backend within the smaller of --wait and 10s
-      75             not elected within --wait, or somebody leads (-E N: exit with N)
+      69             no contact with the backend within the smaller of --wait and 10s, or it could
+                     not take us in and nobody was seen leading
+      70             a bug of electctl; COMMAND was stopped, the leadership given back
+      75             somebody was seen leading until --wait ran out (-E N: exit with N)
       77             the backend refused our credentials
       78             bad configuration, unsafe timing, an ID that campaigns already
       79             leadership was lost, or COMMAND's done mark came too late
+      124            COMMAND ran longer than --max-run
       126, 127       COMMAND cannot be run, is not found
       130, 143       interrupted, terminated before being elected
     """
+    from electctl.cli.campaign_request import weigh
+    from electctl.cli.config import ElectionSettings
+
     frame = Frame.of(ctx)
-    url = frame.settings.backend_url(election)
-    wait = _waiting(wait, no_wait)
-    request = _weigh(
-        frame,
-        url,
-        election,
-        command=tuple(command or ()),
-        candidate=id,
+    flags = ElectionSettings(
+        id=id,
         ttl=ttl,
         grace=grace,
-        wait=wait,
-        conflict_exit_code=conflict_exit_code,
-        keep=keep,
+        wait=_waiting(wait, no_wait),
+        keep=keep or None,
         max_terms=max_terms,
         min_hold=min_hold,
-        once=once,
+        conflict_exit_code=conflict_exit_code,
         on_elected=on_elected,
         on_lost=on_lost,
+        stop=stop,
+        stop_timeout=stop_timeout,
+        max_run=max_run,
+        margin=margin,
+        socket=socket,
     )
+    url = frame.settings.backend_url(election)
+    file = frame.settings.election(election)
+    request = weigh(url, election, tuple(command or ()), flags, file, once)
     raise typer.Exit(_campaign(frame, url, request, events, result))
 
 
@@ -239,150 +286,57 @@ def _waiting(wait: float | None, no_wait: bool) -> float | None:
     return 0.0 if no_wait else wait
 
 
-def _weigh(
-    frame: Frame,
-    url: BackendURL,
-    election: str,
-    *,
-    command: tuple[str, ...],
-    candidate: str | None,
-    ttl: float | None,
-    grace: float | None,
-    wait: float | None,
-    conflict_exit_code: int | None,
-    keep: bool,
-    max_terms: int | None,
-    min_hold: float | None,
-    once: str | None,
-    on_elected: str | None,
-    on_lost: str | None,
-) -> _Request:
-    """Flag, then config file, then default; and whether it all fits together."""
-    from electctl.campaign.orders import Plan
-    from electctl.campaign.supervisor import Job
-    from electctl.elector import check_name, default_id
-    from electctl.errors import NotElected
-    from electctl.registry import plugin
-
-    said = frame.settings.election(election)
-    hold = said.min_hold if min_hold is None else min_hold
-    code = said.conflict_exit_code if conflict_exit_code is None else conflict_exit_code
-    elected = said.on_elected if on_elected is None else on_elected
-    lost = said.on_lost if on_lost is None else on_lost
-    job = Job(
-        election=check_name(election, "election name"),
-        candidate=check_name(_first(candidate, said.id, default_id()), "candidate id"),
-        scheme=url.scheme,
-        url=url.without_password(),
-        argv=command,
-        ttl=said.ttl if ttl is None else ttl,
-        grace=said.grace if grace is None else grace,
-        wait=said.wait if wait is None else wait,
-        on_elected=elected,
-        on_lost=lost,
-        once=once,
-        plan=Plan(
-            command=bool(command),
-            on_elected=bool(elected),
-            on_lost=bool(lost),
-            once=once is not None,
-            min_hold=hold or 0.0,
-            conflict_exit=NotElected.exit_code if code is None else code,
-        ),
-    )
-    request = _Request(
-        job,
-        # A config file that says "keep" means the service, not a run-once call of it.
-        keep or (bool(said.keep) and once is None and wait != 0),
-        said.max_terms if max_terms is None else max_terms,
-    )
-    _check_together(request, flag_max_terms=max_terms)
-    _check_scheme(job, plugin(url.scheme).traits_of(url.scheme))
-    return request
-
-
-def _first(flag: str | None, said: str | None, default: str) -> str:
-    if flag is not None:
-        return flag
-    return default if said is None else said
-
-
-def _check_together(request: _Request, *, flag_max_terms: int | None) -> None:
-    job = request.job
-    plan = job.plan
-    if job.argv and not job.argv[0]:
-        raise UsageError("the command is empty", hint="electctl campaign ELECTION -- COMMAND")
-    if not 0 <= plan.conflict_exit <= 255:
-        raise UsageError(
-            f"--conflict-exit-code {plan.conflict_exit}: an exit code is between 0 and 255",
-            hint="-E 0 makes it no error to find a leader",
-        )
-    if request.keep and job.wait == 0:
-        raise UsageError("--keep and --no-wait contradict each other", hint="--keep --wait 1s")
-    if request.keep and plan.once:
-        raise UsageError(
-            "--keep and --once contradict each other", hint="--once runs one command, once"
-        )
-    if flag_max_terms is not None and not request.keep:
-        raise UsageError("--max-terms needs --keep", hint="without --keep there is one term")
-    if request.max_terms is not None and request.max_terms < 1:
-        raise UsageError("--max-terms must be at least 1", hint="leave it out for no limit")
-    if plan.once and not plan.command:
-        raise UsageError(
-            "--once needs a command", hint="electctl campaign ELECTION --once K -- CMD"
-        )
-    if job.once == "":
-        raise UsageError("--once: the key is empty", hint='as in --once "$(date +%F)"')
-
-
-def _check_scheme(job: Job, traits: Traits) -> None:
-    from electctl.errors import Unsupported
-    from electctl.lease import Timing
-
-    if job.plan.once and not traits.checkpoint:
-        raise Unsupported(
-            f"--once needs a guarded checkpoint, which {job.scheme}:// does not have",
-            hint="electctl backends lists the schemes that have one",
-        )
-    Timing.of(traits, job.ttl, job.grace)
-
-
 def _campaign(
-    frame: Frame, url: BackendURL, request: _Request, events: str | None, result: str | None
+    frame: Frame, url: BackendURL, request: Request, events: str | None, result: str | None
 ) -> int:
     """Run it; returns the exit code. The guardian is forked before anything starts a thread."""
+    from electctl.base.ending import die_of
+    from electctl.campaign import inherited, places
+    from electctl.campaign.ending import failed
     from electctl.campaign.guardian import Guardian
+    from electctl.campaign.inbox import Inbox
+    from electctl.campaign.releaser import Releaser
     from electctl.campaign.result import ResultFile
-    from electctl.campaign.supervisor import Inbox
-    from electctl.campaign.term import failed
+    from electctl.campaign.terminal import Terminal
     from electctl.cli.campaign_output import Output, open_events
     from electctl.errors import CannotRun
 
     result_file = None if result is None else ResultFile(Path(result))
     if result_file is not None:
         result_file.check()
+        inherited.claim(result_file.path)
     events_fd = None if events is None else open_events(events)
-    plan = request.job.plan
+    if request.job.socket is not None:
+        places.named(request.job.socket)
     # Before the guardian: what is started here is no part of any campaign's tree.
     trouble = _prepare(frame, url)
-    guardian = None
-    if trouble is None and (plan.command or plan.on_elected):
+    guardian = terminal = signum = None
+    if trouble is None:
         try:
-            guardian = Guardian.spawn()
+            terminal = Terminal.open()
+            guardian = Guardian.spawn(
+                Releaser(url).serve, given=inherited.given(), terminal=terminal is not None
+            )
         except OSError as error:
             raise CannotRun(f"the guardian cannot be started: {error.strerror}") from None
-    output = Output(frame, events_fd)
-    try:
-        with Inbox() as inbox:
-            if trouble is not None:
-                finish, term, terms = failed(trouble, plan.conflict_exit), None, 0
-            else:
-                finish, term, terms = _supervise(url, request, guardian, inbox, output)
-            _report(request.job, finish, term, terms, result_file, output)
-    finally:
-        if guardian is not None:
+    # First of all that follows: no thread may be there that signals are not blocked in.
+    with Inbox() as inbox:
+        output = Output(frame, events_fd)
+        if guardian is None:
+            why = trouble or CannotRun("there is no guardian")
+            finish, term, terms = failed(why, request.job.plan.conflict_exit), None, 0
+            in_order = True
+        else:
+            finish, term, terms, in_order, signum = _supervise(
+                url, request, guardian, inbox, output, terminal
+            )
+        _report(request.job, finish, term, terms, result_file, output)
+        # The guardian stops and gives back what is left by whoever goes without goodbye.
+        if guardian is not None and in_order:
             guardian.close()
         output.flush()
+    if signum is not None:
+        die_of(signum)
     return finish.exit_code
 
 
@@ -400,25 +354,30 @@ def _prepare(frame: Frame, url: BackendURL) -> ElectctlError | None:
 
 def _supervise(
     url: BackendURL,
-    request: _Request,
-    guardian: Guardian | None,
+    request: Request,
+    guardian: Guardian,
     inbox: Inbox,
     output: Output,
-) -> tuple[Finish, Term | None, int]:
-    from electctl.campaign.supervisor import Supervisor, new_keep
-    from electctl.campaign.term import failed
-    from electctl.elector import connect
+    terminal: Terminal | None,
+) -> tuple[Finish, Term | None, int, bool, int | None]:
+    from electctl.campaign.ending import failed
+    from electctl.campaign.keep import Keep
+    from electctl.campaign.notify import Notifier
+    from electctl.campaign.supervisor import Supervisor
+    from electctl.core.elector import connect
     from electctl.errors import ElectctlError
 
-    keep = new_keep(request.keep, request.max_terms)
+    keep = Keep(request.keep, request.max_terms, random.random)
     try:
         elector = connect(url)
-        supervisor = Supervisor(request.job, elector, guardian, inbox, output.tell)
-        finish, term = supervisor.run(keep)
-        elector.close()
+        notifier = Notifier.from_environ(os.environ)
+        supervisor = Supervisor(
+            request.job, elector, guardian, inbox, output.tell, notifier, terminal
+        )
     except ElectctlError as error:
-        return failed(error, request.job.plan.conflict_exit), None, keep.terms
-    return finish, term, keep.terms
+        return failed(error, request.job.plan.conflict_exit), None, keep.terms, True, None
+    finish, term = supervisor.run(keep)
+    return finish, term, keep.terms, supervisor.in_order, supervisor.dies_of(finish)
 
 
 def _report(
@@ -430,8 +389,8 @@ def _report(
     output: Output,
 ) -> None:
     """The last event, the last words, the result file."""
-    from electctl.campaign.supervisor import summary
-    from electctl.events import Event
+    from electctl.campaign.result import summary
+    from electctl.record.events import Event
 
     ended = summary(job, finish, term, terms)
     shown = {name: ended[name] for name in ("outcome", "exit_code", "message", "candidate")}

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import os
 import queue
+import select
+import signal
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from electctl.campaign import inherited
+from electctl.campaign.workers import start_thread
 from electctl.cli.render import error_lines, message_text
 from electctl.errors import UsageError
-from electctl.events import DETAILS, Event, sentence
+from electctl.record.events import DETAILS, Event, sentence
 
 if TYPE_CHECKING:
     from electctl.cli.frame import Frame
@@ -26,52 +31,64 @@ _LAST_WORDS = 2.0
 
 
 class LineWriter:
-    """Writes lines to a file descriptor from a thread of its own."""
+    """Writes lines to a file descriptor from a thread of its own, made at once.
+
+    A descriptor that another process has made non-blocking and filled is waited for. Raises
+    CannotRun where the system gives us no thread.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._lines: queue.Queue[str | None] = queue.Queue(_BACKLOG)
-        self._thread: threading.Thread | None = None
+        self._written = threading.Event()
         self.error: OSError | None = None
+        start_thread(self._run, f"lines-{fd}")
 
     def put(self, line: str) -> None:
         """Write ``line`` soon. Never blocks."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="lines", daemon=True)
-            self._thread.start()
-        try:
+        with suppress(queue.Full):
             self._lines.put_nowait(line)
-        except queue.Full:
-            return
 
     def flush(self) -> None:
         """Wait for what was put, at most :data:`_LAST_WORDS` seconds; nothing may be put after."""
-        if self._thread is not None:
-            try:
-                self._lines.put_nowait(None)
-            except queue.Full:
-                return
-            self._thread.join(_LAST_WORDS)
+        try:
+            self._lines.put_nowait(None)
+        except queue.Full:
+            return
+        self._written.wait(_LAST_WORDS)
 
     def _run(self) -> None:
+        # No message of ours stops us, or the command with us, in the background (stty tostop).
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         while (line := self._lines.get()) is not None:
             data = line.encode(errors="backslashreplace")
             try:
                 while data and self.error is None:
-                    data = data[os.write(self._fd, data) :]
+                    data = self._write(data)
             except OSError as error:
                 self.error = error
+        self._written.set()
+
+    def _write(self, data: bytes) -> bytes:
+        """Write some of it; what is left."""
+        try:
+            return data[os.write(self._fd, data) :]
+        except BlockingIOError:
+            waiting = select.poll()
+            waiting.register(self._fd, select.POLLOUT)
+            waiting.poll()
+            return data
 
 
 def open_events(spec: str) -> int:
-    """The file descriptor for ``--events PATH|fd:N``, not to be inherited. Raises UsageError."""
+    """The file descriptor for ``--events PATH|fd:N``, ours alone above 2. Raises UsageError."""
     try:
         if spec.startswith("fd:"):
             fd = int(spec[3:])
             os.fstat(fd)
-            if fd > 2:
-                os.set_inheritable(fd, False)
+            inherited.claim(f"/dev/fd/{fd}")
             return fd
+        inherited.claim(spec)
         return os.open(spec, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     except (ValueError, OverflowError):
         raise UsageError(f"--events {spec}: no file descriptor", hint="as in fd:3") from None

@@ -109,13 +109,13 @@ def get(
 
 
 def _read(frame: Frame, election: str) -> bytes | None:
-    from electctl.elector import check_name, connect
+    from electctl.core.elector import connect
     from electctl.errors import OutcomeUnknown
 
     url = frame.settings.backend_url(election)
     prepare(frame, url)
     with connect(url) as elector:
         try:
-            return elector.backend.read_checkpoint(check_name(election, "election name"), "")
+            return elector.backend.read_checkpoint(election, "")
         except OutcomeUnknown as error:
             raise Inconclusive(error.message, hint=error.hint) from None

@@ -17,8 +17,8 @@ from electctl.cli.targets import prepare
 from electctl.errors import Negative
 
 if TYPE_CHECKING:
-    from electctl.backend import Holder
-    from electctl.url import BackendURL
+    from electctl.contract.backend import Holder
+    from electctl.contract.url import BackendURL
 
 app = new_app()
 
@@ -50,10 +50,12 @@ def evict(
     Ends with 1 if nobody leads, with 3 if it still leads after --wait. The request names this one
     term and stays in the store when you interrupt this command: it cannot hit a later leader.
     """
-    from electctl.elector import connect
+    from electctl.core.elector import connect
+    from electctl.core.registry import canonical
 
     frame = Frame.of(ctx)
     url = frame.settings.backend_url(election)
+    election = canonical(url, election)
     prepare(frame, url)
     with connect(url) as elector:
         if force:
@@ -89,7 +91,7 @@ def _patience(frame: Frame, election: str) -> Iterator[None]:
 
 
 def _report(frame: Frame, election: str, url: BackendURL, gone: Holder, *, force: bool) -> None:
-    from electctl.events import Event
+    from electctl.record.events import Event
 
     if frame.json:
         details = {"url": url.masked(), "forced": force}

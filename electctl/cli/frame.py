@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from electctl.cli.render import json_line, message_text, table
 
 if TYPE_CHECKING:
-    from electctl.config import Settings
+    from electctl.cli.config import Settings
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Frame:
     @cached_property
     def settings(self) -> Settings:
         """Flags, environment, config file and defaults, resolved. Raises ConfigError."""
-        from electctl.config import Settings
+        from electctl.cli.config import Settings
 
         return Settings.load(backends=self.backends, config=self.config, warn=self.note)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,10 +15,10 @@ from electctl.cli.options import Elections
 from electctl.cli.targets import open_targets
 
 if TYPE_CHECKING:
-    from electctl.backend import Backend
+    from electctl.contract.backend import Backend
+    from electctl.core.observe import Change
     from electctl.errors import ElectctlError
-    from electctl.observe import Change
-    from electctl.watch import Target
+    from electctl.record.watch import Target
 
 app = new_app()
 
@@ -62,10 +61,10 @@ class _Look:
     error: ElectctlError | None = None
 
     def as_dict(self) -> dict[str, object]:
-        from electctl.backend import View
-        from electctl.clock import now
-        from electctl.observe import Change
-        from electctl.watch import event_of
+        from electctl.base.clock import now
+        from electctl.contract.backend import View
+        from electctl.core.observe import Change
+        from electctl.record.watch import event_of
 
         cause = "" if self.error is None else self.error.message
         missed = Change("unreachable", View(None), now(), cause)
@@ -74,41 +73,22 @@ class _Look:
 
 def _look_at_all(opened: list[tuple[Target, Backend]]) -> list[_Look]:
     """Look at every target at the same time, for at most 10 s."""
-    from electctl.clock import now
-    from electctl.errors import ElectctlError, Unreachable
-    from electctl.watch import CONTACT_LIMIT, look
+    from functools import partial
 
-    results: list[list[Change | BaseException]] = [[] for _ in opened]
+    from electctl.cli.asking import Asking
+    from electctl.errors import ElectctlError
+    from electctl.record.watch import CONTACT_LIMIT, look
 
-    def run(target: Target, backend: Backend, result: list[Change | BaseException]) -> None:
-        try:
-            result.append(look(target, backend))
-        except BaseException as error:  # noqa: BLE001 - raised again below, where somebody hears it
-            result.append(error)
-
-    threads = [
-        threading.Thread(target=run, args=(*pair, result), daemon=True)
-        for pair, result in zip(opened, results, strict=True)
+    questions = [
+        (target, Asking(target.url.masked(), CONTACT_LIMIT, partial(look, target, backend)))
+        for target, backend in opened
     ]
-    for thread in threads:
-        thread.start()
-    deadline = now() + CONTACT_LIMIT
-    for thread in threads:
-        thread.join(max(0.0, deadline - now()))
-
     looks = []
-    for (target, _), result in zip(opened, results, strict=True):
-        late = Unreachable(
-            f"{target.url.masked()} did not answer within {CONTACT_LIMIT:g} s",
-            hint="is the server running, and the URL right?",
-        )
-        match result[0] if result else late:
-            case ElectctlError() as error:
-                looks.append(_Look(target, error=error))
-            case BaseException() as error:
-                raise error
-            case change:
-                looks.append(_Look(target, change))
+    for target, asking in questions:
+        try:
+            looks.append(_Look(target, asking.answer()))
+        except ElectctlError as error:
+            looks.append(_Look(target, error=error))
     return looks
 
 
@@ -129,9 +109,9 @@ def _cells(change: Change | None) -> list[str]:
     holder = change.view.holder
     waiting = render.names(change.view.waiting)
     if holder is None:
-        return [render.holder_name(None), "", "", "", waiting]
+        return [render.holder_name(None) + render.doubt(change.view), "", "", "", waiting]
     return [
-        render.holder_name(holder.id),
+        render.holder_name(holder.id) + render.doubt(change.view),
         "" if holder.token is None else str(holder.token),
         render.seconds(holder.expires_in),
         holder.since or "",

@@ -167,13 +167,15 @@ def link(
         str, typer.Option("--direction", metavar="WHICH", help="requests, replies or both.")
     ] = "both",
 ) -> None:
-    """Break the links to the servers of a lab that was brought up with --proxy.
+    """Break the links to a lab's servers, and heal them.
+
+    The lab must have been brought up with --proxy.
 
     cut: connections are reset, new ones refused. swallow: all stays open, nothing arrives any more.
     hold: what is sent is kept back, and delivered by heal. delay TIME: each byte comes later. heal:
     all is well again; connections that lost bytes are reset.
     """
-    from electctl.duration import parse_duration
+    from electctl.base.duration import parse_duration
     from electctl.lab import labs
 
     frame = Frame.of(ctx)

@@ -2,6 +2,7 @@
 
 On the other screen because a terminal that is made narrower wraps old lines, and what was wrapped
 cannot be drawn over. When watching ends, the last table is printed where the command was typed.
+What the terminal is asked for, and given back, is in :mod:`electctl.cli.screen`.
 
 What this does not guarantee: that a table shows every change; lines and JSON do.
 """
@@ -9,19 +10,20 @@ What this does not guarantee: that a table shows every change; lines and JSON do
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from electctl.base.clock import now
 from electctl.cli import render
-from electctl.clock import now
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
-    from rich.live import Live
 
-    from electctl.observe import Change
-    from electctl.watch import Sighting, Target
+    from electctl.cli.screen import Screen
+    from electctl.core.observe import Change
+    from electctl.record.watch import Sighting, Target
 
 _TICK = 0.5
 #: Columns that a narrow terminal does without, the first one first.
@@ -34,7 +36,7 @@ _GAP = 3
 
 @dataclass
 class _Row:
-    """What is known of a target. Times are of :func:`electctl.clock.now`."""
+    """What is known of a target. Times are of :func:`electctl.base.clock.now`."""
 
     change: Change | None = None
     #: What was seen when there was contact.
@@ -54,10 +56,11 @@ class LiveTable:
 
     tick: float | None = _TICK
 
-    def __init__(self, targets: Sequence[Target]) -> None:
+    def __init__(self, targets: Sequence[Target], screen: Screen | None = None) -> None:
         self._rows = {target: _Row() for target in targets}
         self._several = len({target.url.masked() for target in targets}) > 1
-        self._live: Live | None = None
+        self._screen = screen
+        self._console: Console | None = None
 
     def show(self, sighting: Sighting) -> None:
         """Take in one change."""
@@ -70,17 +73,22 @@ class LiveTable:
             row.last = change
         row.change = change
 
-    def refresh(self) -> None:
-        """Draw it again: time has passed."""
-        if self._live is not None:
-            self._live.update(self.drawn(self._live.console), refresh=True)
+    def refresh(self) -> bool:
+        """Draw it again: time has passed, or the window has changed. False once q was typed."""
+        if self._screen is None or self._console is None:
+            return True
+        goes_on = self._screen.attend()
+        with self._console.capture() as drawn:
+            self._console.print(self.drawn(self._console))
+        self._screen.draw(drawn.get().splitlines()[: self._console.height])
+        return goes_on
 
     def __enter__(self) -> Self:
-        from rich.live import Live
+        from rich.console import Console
 
-        self._live = Live(auto_refresh=False, screen=True)
-        self._live.start()
-        self.refresh()
+        if self._screen is not None:
+            self._console = Console()
+            self._screen.__enter__()
         return self
 
     def __exit__(
@@ -89,10 +97,10 @@ class LiveTable:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
-            console = self._live.console
-            console.print(self.drawn(console, height=None))
+        if self._screen is not None and self._console is not None:
+            self._screen.__exit__(kind, error, trace)
+            with suppress(OSError):  # the terminal itself has gone
+                self._console.print(self.drawn(self._console, height=None))
 
     def drawn(self, console: Console, height: int | None = 0) -> Group:
         """The table, and below it why there is no contact. ``height`` None: however long."""
@@ -128,6 +136,7 @@ class LiveTable:
         else:
             holder = row.change.view.holder
             leader = render.shown(render.holder_name(None if holder is None else holder.id))
+            leader += render.doubt(row.change.view)
             token = "" if holder is None or holder.token is None else str(holder.token)
             since = render.seconds(now() - row.since)
             waiting = render.names(row.change.view.waiting)

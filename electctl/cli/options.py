@@ -79,7 +79,7 @@ def _named(option: str, parse: Callable[[str], float]) -> Callable[[str], float]
 
 def Duration(option: str, *, help: str) -> Any:
     """An option that takes a duration (``500ms``, ``10s``, ``2m``) and gives seconds as a float."""
-    from electctl.duration import parse_duration
+    from electctl.base.duration import parse_duration
 
     return typer.Option(
         option, metavar="TIME", help=help, parser=_named(option, parse_duration), show_default=False

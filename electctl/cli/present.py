@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from electctl.base.clock import timestamp
 from electctl.cli import render
-from electctl.clock import timestamp
 
 if TYPE_CHECKING:
     from electctl.cli.frame import Frame
-    from electctl.observe import Change
-    from electctl.watch import Sighting, Target
+    from electctl.core.observe import Change
+    from electctl.record.watch import Sighting, Target
 
 
 class Presenter(Protocol):
@@ -27,8 +27,8 @@ class Presenter(Protocol):
     def show(self, sighting: Sighting) -> None:
         """Show one change."""
 
-    def refresh(self) -> None:
-        """Show the time that has passed."""
+    def refresh(self) -> bool:
+        """Show the time that has passed; False once whoever watches has seen enough."""
 
     def __enter__(self) -> Self: ...
 
@@ -40,14 +40,16 @@ class Presenter(Protocol):
     ) -> None: ...
 
 
-def presenter(frame: Frame, targets: Sequence[Target]) -> Presenter:
-    """The one that suits the options and the terminal."""
+def presenter(frame: Frame, targets: Sequence[Target], wake: Callable[[], None]) -> Presenter:
+    """The one that suits the options and the terminal; ``wake`` has ``refresh`` called soon."""
     if frame.json:
         return _Lines(frame, _json)
     if render.is_live(frame.stdout):
         from electctl.cli.live import LiveTable
+        from electctl.cli.screen import Screen, in_foreground
 
-        return LiveTable(targets)
+        if in_foreground(frame.stdout):
+            return LiveTable(targets, Screen(frame.stdout, wake))
     several = len({target.url.masked() for target in targets}) > 1
     return _Lines(frame, lambda sighting: _sentence(sighting, name_backend=several))
 
@@ -64,8 +66,8 @@ class _Lines:
     def show(self, sighting: Sighting) -> None:
         self._frame.print(self._line(sighting))
 
-    def refresh(self) -> None:
-        pass
+    def refresh(self) -> bool:
+        return True
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +82,7 @@ class _Lines:
 
 
 def _json(sighting: Sighting) -> str:
-    from electctl.watch import event_of
+    from electctl.record.watch import event_of
 
     return event_of(sighting.target, sighting.change).as_line()
 
@@ -97,8 +99,9 @@ def _state(change: Change) -> str:
     holder = change.view.holder
     queue = f", waiting {names}" if (names := render.names(change.view.waiting)) else ""
     if holder is None:
-        text = "nobody leads" + queue
+        text = f"nobody leads{render.doubt(change.view)}{queue}"
     else:
         token = "" if holder.token is None else f" (token {holder.token})"
-        text = f"{render.shown(render.holder_name(holder.id))} leads{token}{queue}"
+        name = render.shown(render.holder_name(holder.id))
+        text = f"{name} leads{token}{render.doubt(change.view)}{queue}"
     return f"recovered: {text}" if change.kind == "recovered" else text

@@ -11,16 +11,16 @@ from electctl.cli import render
 from electctl.cli.app import Command, new_app
 from electctl.cli.frame import Frame
 from electctl.cli.options import Duration
+from electctl.contract.url import check_host
 from electctl.errors import Negative, Unreachable, UsageError
-from electctl.url import check_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from electctl.raft.server import NodeConfig
-    from electctl.raft.status import Address
-    from electctl.raft.tls import Tls
-    from electctl.raft.wire import NodeStatus
+    from electctl.raft.io.server import NodeConfig
+    from electctl.raft.io.status import Address
+    from electctl.raft.io.tls import Tls
+    from electctl.raft.pure.wire import NodeStatus
 
 app = new_app(help="Run nodes of the built-in consensus, and see how they are.")
 
@@ -109,11 +109,12 @@ def serve(
 
     All nodes name each other and have the same numbers for good; a majority must run. Alone, a node
     is a cluster of one. Its directory keeps what it has promised: a node that lost it, or was given
-    an older copy, must not come back. Without TLS whoever reaches the port can do anything.
+    an older copy, must not come back. Without TLS whoever reaches the port can do anything. Renewed
+    certificates are taken in by the next connection, or at SIGHUP.
     """
     import asyncio
 
-    from electctl.raft.server import Node
+    from electctl.raft.io.server import Node
 
     frame = Frame.of(ctx)
     config = _config(
@@ -170,7 +171,7 @@ def stop(ctx: typer.Context) -> None:
     It ends by itself when nobody uses it, and whoever needs it starts it again: those who lead or
     wait do so at once, and go on. Nothing that was committed is lost. 1 if it does not run.
     """
-    from electctl.raft.local import LocalServer
+    from electctl.raft.io.local import LocalServer
 
     frame = Frame.of(ctx)
     pid = LocalServer().stop()
@@ -187,11 +188,15 @@ def _nothing() -> None:
 def _detach(frame: Frame, path: str) -> Callable[[], None]:
     from pathlib import Path
 
-    from electctl.raft.detach import detach, open_log
+    from electctl.raft.io.detach import detach, open_log
+    from electctl.raft.io.inherited import shed
 
+    kept = shed()
     log = open_log(Path(path).absolute())
     serving = detach(log)
     frame.stderr = log
+    for burden in kept:
+        frame.note(f"warning: this server keeps what it was started with: {burden}")
     return serving
 
 
@@ -214,7 +219,7 @@ class _Journal:
             pass  # no node ends because the disk of its log is full
 
     def _write(self, event: str, text: str) -> None:
-        from electctl.clock import timestamp
+        from electctl.base.clock import timestamp
 
         frame = self._frame
         if frame.json:
@@ -237,7 +242,7 @@ def _config(
 ) -> NodeConfig:
     from pathlib import Path
 
-    from electctl.raft.server import NodeConfig
+    from electctl.raft.io.server import NodeConfig
 
     _check_number("--id", str(number))
     others: dict[int, tuple[str, int]] = {}
@@ -299,7 +304,7 @@ def _tls(ca: str | None, cert: str | None, key: str | None) -> Tls | None:
         raise UsageError(
             "--tls-ca, --tls-cert and --tls-key go together", hint="nodes and clients show both"
         )
-    from electctl.raft.tls import Tls
+    from electctl.raft.io.tls import Tls
 
     return Tls(ca, cert, key)
 
@@ -314,7 +319,7 @@ def _place(text: str) -> Address:
 
 
 def _of_backend(frame: Frame, tls: Tls | None) -> tuple[list[Address], Tls | None]:
-    from electctl import registry
+    from electctl.core import registry
 
     urls = frame.settings.backend_urls()
     found: list[Address] = []
@@ -345,7 +350,7 @@ def _of_backend(frame: Frame, tls: Tls | None) -> tuple[list[Address], Tls | Non
 
 
 def _embedded(frame: Frame) -> Address:
-    from electctl.raft.local import LocalServer
+    from electctl.raft.io.local import LocalServer
 
     server = LocalServer()
     if (pid := server.pid()) is not None:
@@ -359,7 +364,7 @@ def _ask_all(
     """Every node at the same time."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from electctl.raft.status import ask_status
+    from electctl.raft.io.status import ask_status
 
     def ask(address: Address) -> NodeStatus | Unreachable:
         try:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from electctl.url import mask_text
+from electctl.contract.url import mask_text
+
+if TYPE_CHECKING:
+    from electctl.contract.backend import View
 
 _MAX_MESSAGE = 1000
 _MAX_CELL = 60
@@ -52,6 +55,24 @@ def error_lines(message: str, hint: str | None) -> str:
 def message_text(text: str) -> str:
     """A message made safe to show: escaped, its URLs without passwords, not endless."""
     return shown(mask_text(text), _MAX_MESSAGE)
+
+
+def coloured(stream: IO[str], drawn: str) -> str:
+    """A drawing in which "#" is what must not be: red on a terminal with colours.
+
+    Rich knows which it is, and NO_COLOR.
+    """
+    if not is_live(stream):
+        return drawn
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=stream, highlight=False)
+    text = Text(drawn)
+    text.highlight_regex("#+", "bold red")
+    with console.capture() as capture:
+        console.print(text, soft_wrap=True)
+    return capture.get()
 
 
 def is_live(stream: IO[Any]) -> bool:
@@ -96,6 +117,11 @@ def seconds(value: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
     return f"{whole // 3600}h{whole // 60 % 60:02d}m"
+
+
+def doubt(view: View) -> str:
+    """Why it is not certain who leads, to stand behind that; "" where it is."""
+    return "" if view.certain else f" (uncertain: {message_text(view.doubt)})"
 
 
 def holder_name(holder: str | None) -> str:

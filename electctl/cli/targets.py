@@ -10,15 +10,15 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from electctl.backend import Backend
     from electctl.cli.frame import Frame
-    from electctl.url import BackendURL
-    from electctl.watch import Target
+    from electctl.contract.backend import Backend
+    from electctl.contract.url import BackendURL
+    from electctl.record.watch import Target
 
 
 def prepare(frame: Frame, url: BackendURL) -> None:
     """Have started what the scheme starts by itself, and say so. See :func:`registry.prepare`."""
-    from electctl import registry
+    from electctl.core import registry
 
     registry.prepare(url, frame.note)
 
@@ -31,15 +31,17 @@ def open_targets(
     Raises UsageError, ConfigError, MissingDependency, Unreachable (what a scheme starts by itself
     does not start). ``stack`` closes what was opened.
     """
-    from electctl.elector import check_name
-    from electctl.registry import open_backend
-    from electctl.watch import Target
+    from electctl.core.registry import canonical, open_backend
+    from electctl.record.watch import Target
 
-    found = []
-    for election in dict.fromkeys(elections):
-        check_name(election, "election name")
+    found: dict[Target, Backend] = {}
+    for election in elections:
         for url in frame.settings.backend_urls(election):
+            # Two spellings of one name are one.
+            target = Target(canonical(url, election), url)
+            if target in found:
+                continue
             prepare(frame, url)
             # Not shared between elections: a client library need not bear several threads.
-            found.append((Target(election, url), stack.enter_context(open_backend(url))))
-    return found
+            found[target] = stack.enter_context(open_backend(url))
+    return [*found.items()]

@@ -20,7 +20,7 @@ from electctl.cli.targets import open_targets
 from electctl.errors import Negative, UsageError
 
 if TYPE_CHECKING:
-    from electctl.watch import Sighting, Target, Watcher
+    from electctl.record.watch import Sighting, Target, Watcher
 
 app = new_app()
 
@@ -59,11 +59,12 @@ def watch(
 ) -> None:
     """Follow who leads, on every backend that is named.
 
-    A live table on a terminal, lines elsewhere, JSON lines with --json. The loss of a backend is
-    shown and survived; only if none answers within the smaller of --for and 10 s does it end with
-    69. Without --for it goes on until it is interrupted: 130 after Ctrl-C, 143 after SIGTERM.
+    A live table on a terminal, lines elsewhere (and in the background), JSON lines with --json. The
+    loss of a backend is shown and survived; only if none answers within the smaller of --for and
+    10 s does it end with 69. Without --for it goes on until q is typed at the live table (0), or it
+    is interrupted: 130 after Ctrl-C, 143 after SIGTERM.
     """
-    from electctl.watch import Watcher
+    from electctl.record.watch import Watcher
 
     frame = Frame.of(ctx)
     if for_ == 0:
@@ -73,12 +74,14 @@ def watch(
         opened = open_targets(frame, elections, stack)
         targets = [target for target, _ in opened]
         recording = None if record is None else stack.enter_context(_Record(record, targets))
-        view = stack.enter_context(presenter(frame, targets))
         watcher = stack.enter_context(Watcher(opened, limit=for_))
+        # Left first: the terminal is given back before connections are closed.
+        view = stack.enter_context(presenter(frame, targets, watcher.wake))
         seen = _follow(watcher, view, recording, for_, until_holder)
     if until_holder is not None and not seen:
+        within = "" if seen is None else f" within {for_:g} s"
         raise Negative(
-            f"{until_holder!r} was not seen leading within {for_:g} s",
+            f"{until_holder!r} was not seen leading{within}",
             hint="electctl holders shows who leads now",
         )
 
@@ -93,9 +96,9 @@ def _follow(
     record: _Record | None,
     limit: float | None,
     until_holder: str | None,
-) -> bool:
-    """Show everything until time is up (False) or the holder is seen (True)."""
-    from electctl.clock import now
+) -> bool | None:
+    """Show everything until time is up (False), the holder is seen (True), or q is typed (None)."""
+    from electctl.base.clock import now
 
     deadline = None if limit is None else now() + limit
     while True:
@@ -106,16 +109,18 @@ def _follow(
             if record is not None:
                 record.write(sighting)
             view.show(sighting)
-        view.refresh()
+        goes_on = view.refresh()
         if sighting is not None and until_holder is not None and _leads(sighting, until_holder):
             return True
+        if not goes_on:
+            return None
         if deadline is not None and now() >= deadline:
             return False
 
 
 def _leads(sighting: Sighting, candidate: str) -> bool:
     holder = sighting.change.view.holder
-    known = sighting.change.kind != "unreachable"
+    known = sighting.change.kind != "unreachable" and sighting.change.view.certain
     return known and holder is not None and holder.id == candidate
 
 
@@ -123,18 +128,18 @@ class _Record:
     """What is seen, appended to a file between a ``recording`` and a ``recorded`` a target."""
 
     def __init__(self, path: str, targets: Sequence[Target]) -> None:
-        from electctl.history import Recorder
+        from electctl.record.history import Recorder
 
         self._targets = targets
         self._recorder = Recorder(Path(path))
 
     def write(self, sighting: Sighting) -> None:
-        from electctl.watch import event_of
+        from electctl.record.watch import event_of
 
         self._recorder.write(event_of(sighting.target, sighting.change))
 
     def _mark(self, name: str) -> None:
-        from electctl.events import Event
+        from electctl.record.events import Event
 
         for target in self._targets:
             url = {"url": target.url.masked()}

@@ -36,5 +36,6 @@ def _certificate(folder: Path, name: str, subject: str, signed_by: str = "") -> 
         command += ["-addext", f"subjectAltName=IP:{HOST},DNS:localhost"]
         command += ["-addext", "basicConstraints=critical,CA:FALSE"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    # Its exit code is lost where SIGCHLD is ignored.
+    if done.returncode != 0 or not (folder / f"{name}.crt").exists():
         raise Unreachable(f"openssl could not make a certificate: {done.stderr.strip()}")

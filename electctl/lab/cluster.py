@@ -9,16 +9,21 @@ kernel, one disk and one clock under all of them.
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from electctl import registry
+from electctl.core import registry
 from electctl.errors import ConfigError, Unreachable, Unsupported, UsageError
 from electctl.lab.ports import HeldPort
 from electctl.lab.server import Server
+
+_VERSION = re.compile(r"\d+(\.\d+)+")
+_VERSION_TIMEOUT = 10.0
 
 
 class Cluster(ABC):
@@ -43,6 +48,9 @@ class Cluster(ABC):
         self.nodes = self.node_counts[0] if nodes is None else nodes
         self.scheme = scheme
         self.servers: list[Server] = []
+        #: Set before the first start: whether members meet through links that can be cut
+        #: (:class:`electctl.lab.capable.Separable`), at the price of a proxy's hop.
+        self.breakable = False
         self._configured = False
         self._ports: dict[str, HeldPort] = {}
         if self.nodes not in self.node_counts:
@@ -71,6 +79,22 @@ class Cluster(ABC):
 
         Raises Unreachable when they do not get there.
         """
+
+    def version(self) -> str:
+        """The servers' name and version, as in "redis 7.0.15"; only the name where none is told.
+
+        Asks the first server's program, ``PROGRAM --version``. Call it after :meth:`start`.
+        """
+        program = Path(self.servers[0].argv[0])
+        name = program.name.removesuffix("-server")
+        try:
+            told = subprocess.run(
+                [program, "--version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT
+            ).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            return name
+        found = _VERSION.search(told)
+        return f"{name} {found[0]}" if found else name
 
     @property
     def entrances(self) -> list[Server]:
@@ -147,8 +171,12 @@ class Cluster(ABC):
         self.close()
 
 
-def make_cluster(scheme: str, home: Path, nodes: int | None = None) -> Cluster:
+def make_cluster(
+    scheme: str, home: Path, nodes: int | None = None, *, breakable: bool = False
+) -> Cluster:
     """The cluster of a scheme, not started. ``nodes`` None is the scheme's default.
+
+    ``breakable`` makes it one that faults can be done to (:attr:`Cluster.breakable`).
 
     Raises UsageError for an unknown scheme or a node count that makes no sense, Unsupported where
     a scheme has no servers of its own to start.
@@ -162,4 +190,5 @@ def make_cluster(scheme: str, home: Path, nodes: int | None = None) -> Cluster:
     cluster = registry.load_part(found, found.lab)(home, nodes, scheme=scheme)
     if not isinstance(cluster, Cluster):
         raise ConfigError(f"{found.lab} is not a Cluster")
+    cluster.breakable = breakable
     return cluster

@@ -12,9 +12,9 @@ from contextlib import suppress
 from typing import Any
 
 from electctl import errors
+from electctl.base.unix_socket import connect, peer_pid, short_path
 from electctl.errors import ElectctlError, Unreachable
 from electctl.lab.state import LabDir, as_object
-from electctl.unix_socket import connect, peer_pid, short_path
 
 #: Above what one look at all servers takes (electctl.lab.server.TRY_TIMEOUT).
 ANSWER_TIMEOUT = 6.0

@@ -1,7 +1,7 @@
 """Links between the members of a cluster that can be broken one pair at a time.
 
 What this does not guarantee: anything outside Linux, where nobody tells which process holds the far
-end of a connection; there a :class:`Gate` lets nobody in.
+end of a connection; there to a :class:`Gate` all are others.
 
 Where each member can be told its own address of every other, a plain proxy for each pair is enough
 (ZooKeeper). etcd has one address a member, the same for all, because a member's id is made of it:
@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,24 +26,41 @@ _BACKLOG = 128
 _PATIENCE = 2.0
 
 
+#: In place of the number of a member: all that are none.
+OUTSIDERS = -1
+
+
 class Ways:
-    """Proxies by (from, to), the numbers of two members."""
+    """Proxies by (from, to), the numbers of two members; OUTSIDERS are never cut off."""
 
     def __init__(self) -> None:
         self._proxies: dict[tuple[int, int], list[Proxy]] = {}
 
-    def add(self, caller: int, called: int, target: tuple[str, int]) -> Proxy:
+    def add(
+        self, caller: int, called: int, target: tuple[str, int], *, patience: float = _PATIENCE
+    ) -> Proxy:
         """A new proxy on the way of that pair."""
-        proxy = Proxy(target, patience=_PATIENCE)
+        proxy = Proxy(target, patience=patience)
         self._proxies.setdefault((caller, called), []).append(proxy)
         return proxy
 
     def separate(self, member: int) -> None:
         """From now on nothing passes between that member and any other, either way."""
-        for (caller, called), proxies in self._proxies.items():
-            if member in (caller, called) and caller != called:
+        self.split({member}, {each for way in self._proxies for each in way} - {member, OUTSIDERS})
+
+    def split(self, *groups: Collection[int]) -> None:
+        """From now on nothing passes between members of two groups; one that is in none is free."""
+        place = {member: number for number, group in enumerate(groups) for member in group}
+        for way, proxies in self._proxies.items():
+            if len({place[member] for member in way if member in place}) == 2:
                 for proxy in proxies:
                     proxy.swallow()
+
+    @property
+    def swallowed(self) -> int:
+        """Bytes that did not get through, so far."""
+        counters = [proxy.counters for proxies in self._proxies.values() for proxy in proxies]
+        return sum(each.requests.swallowed + each.replies.swallowed for each in counters)
 
     def heal(self) -> None:
         """Let everything pass again; connections that lost bytes are reset."""
@@ -61,16 +78,21 @@ class Ways:
 class Gate:
     """Accepts at ``port`` of loopback and hands each connection to the proxy of its caller.
 
-    ``ways`` has the proxy of each caller, ``pids`` tells their processes. Who is none of them is
-    hung up on. A member may call itself: etcd does, now and then. Raises OSError if the port is
-    taken.
+    ``ways`` has the proxy of each caller, ``pids`` tells their processes. Who is none of them gets
+    the proxy ``others``, or is hung up on where there is none. A member may call itself: etcd does,
+    now and then. Raises OSError if the port is taken.
     """
 
     def __init__(
-        self, port: int, ways: Mapping[int, Proxy], pids: Callable[[], Mapping[int, int]]
+        self,
+        port: int,
+        ways: Mapping[int, Proxy],
+        pids: Callable[[], Mapping[int, int]],
+        others: Proxy | None = None,
     ) -> None:
         self._ways = ways
         self._pids = pids
+        self._others = others
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._listener.bind((HOST, port))
@@ -87,10 +109,11 @@ class Gate:
             except OSError:
                 return  # closed
             caller = self._caller(client)
-            if caller is None:
+            proxy = self._others if caller is None else self._ways[caller]
+            if proxy is None:
                 client.close()
             else:
-                self._ways[caller].adopt(client)
+                proxy.adopt(client)
 
     def _caller(self, client: socket.socket) -> int | None:
         """Which member's process holds the far end."""

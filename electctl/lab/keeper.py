@@ -23,13 +23,13 @@ from difflib import get_close_matches
 from types import FrameType
 from typing import Any, NoReturn
 
+from electctl.contract.url import BackendURL
 from electctl.errors import ElectctlError, Unsupported, UsageError
 from electctl.lab import control
 from electctl.lab.cluster import Cluster, make_cluster
 from electctl.lab.proxy import Proxy
 from electctl.lab.server import Server, StartFailed
 from electctl.lab.state import Hold, LabDir, Record
-from electctl.url import BackendURL
 
 #: How often it looks whether its directory is still there, in seconds.
 LOOK = 1.0

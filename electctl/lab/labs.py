@@ -17,7 +17,7 @@ from dataclasses import asdict
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from electctl.clock import now, timestamp
+from electctl.base.clock import now, timestamp
 from electctl.errors import Unreachable, Unsupported, UsageError
 from electctl.lab import control
 from electctl.lab.cluster import make_cluster

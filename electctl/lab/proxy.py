@@ -24,7 +24,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from electctl.clock import now
+from electctl.base.clock import now
 from electctl.lab.ports import HOST, HeldPort
 
 Direction = Literal["requests", "replies"]
@@ -168,8 +168,10 @@ class _Pipe:
                 left = self.queue[0][0] - now()
                 if left <= 0 or not (self.rule.delay or self.rule.jitter):
                     return
+                # Not wait_for: until Python 3.12 it loses a cancellation that comes with the event.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self.wake.wait(), left)
+                    async with asyncio.timeout(left):
+                        await self.wake.wait()
             else:
                 await self.wake.wait()
 

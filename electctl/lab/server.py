@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from electctl.clock import now
+from electctl.base.clock import now
 from electctl.errors import MissingDependency, Unreachable
 from electctl.lab import tether
 from electctl.lab.ports import HOST
@@ -97,6 +97,33 @@ def tree(pid: int) -> list[int]:
 def _spawner() -> ThreadPoolExecutor:
     # PR_SET_PDEATHSIG fires when the forking *thread* ends, so one that lasts does all the forking.
     return ThreadPoolExecutor(1, thread_name_prefix="electctl-lab-spawner")
+
+
+def spawn(
+    argv: Sequence[str], home: Path, log: Path, env: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a process in ``home``, which is made; it dies with this one (Linux).
+
+    It has a session of its own and no input. ``argv[0]`` is an absolute path, and ``env`` its whole
+    environment.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    tethered = [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *argv]
+    with log.open("ab") as out:
+        return (
+            _spawner()
+            .submit(
+                subprocess.Popen,
+                tethered,
+                cwd=home,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            .result()
+        )
 
 
 class StartFailed(Unreachable):
@@ -177,23 +204,7 @@ class Server:
 
     def spawn(self) -> None:
         """Start the process without waiting for an answer."""
-        self.home.mkdir(parents=True, exist_ok=True)
-        tethered = [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *self.argv]
-        with self.log.open("ab") as log:
-            self._child = (
-                _spawner()
-                .submit(
-                    subprocess.Popen,
-                    tethered,
-                    cwd=self.home,
-                    env={**os.environ, **self.env},
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-                .result()
-            )
+        self._child = spawn(self.argv, self.home, self.log, {**os.environ, **self.env})
 
     def wait_ready(self, timeout: float | None = None) -> None:
         """Wait until it answers. Raises StartFailed with the cause and its last log lines."""

@@ -11,8 +11,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from electctl.lease import Timing, drift_allowance
-from electctl.raft.client import (
+from electctl.core.lease import Timing, drift_allowance
+from electctl.raft.pure.client import (
     Client,
     Elected,
     Ended,
@@ -26,10 +26,10 @@ from electctl.raft.client import (
     StepDown,
     StopRequested,
 )
-from electctl.raft.commands import Evict, Open
-from electctl.raft.courier import Answered, Courier, FromServer, SendTo, WayLost, Woken
-from electctl.raft.messages import Message
-from electctl.raft.requests import (
+from electctl.raft.pure.commands import Evict, Open
+from electctl.raft.pure.courier import Answered, Courier, FromServer, SendTo, WayLost, Woken
+from electctl.raft.pure.messages import Message
+from electctl.raft.pure.requests import (
     Answer,
     CheckpointSeen,
     Follow,
@@ -39,8 +39,8 @@ from electctl.raft.requests import (
     Submit,
 )
 from electctl.simulate.invariants import Invariants
-from electctl.simulate.linearizability import Operation
 from electctl.simulate.sights import Sight
+from electctl.verify.linear.history import Operation
 
 SLOT = "progress"
 
@@ -186,7 +186,7 @@ class Candidate:
     def operations(self) -> list[Operation]:
         """All that it wrote; what is still under way has an unknown outcome."""
         unknown = [
-            Operation("write", call, None, value, stamp)
+            Operation("write", call, None, (stamp, value))
             for value, (call, stamp) in self._calls.items()
         ]
         return self._history + unknown
@@ -276,7 +276,7 @@ class Candidate:
         call, stamp = self._calls.pop(value)
         if outcome is not False:
             back = self._world.now if outcome else None
-            self._history.append(Operation("write", call, back, value, stamp))
+            self._history.append(Operation("write", call, back, (stamp, value)))
 
 
 class Reader:
@@ -286,6 +286,8 @@ class Reader:
         self.address = "reader"
         #: election → what was read.
         self.history: dict[str, list[Operation]] = {}
+        #: When what was asked that nobody answered, in true time.
+        self.unanswered: list[tuple[float, str]] = []
         self._world = world
         self._courier = Courier(servers, 0.7)
         self._alarm = Alarm(world, 1.0, self._woken)
@@ -336,6 +338,9 @@ class Reader:
             case SendTo(server=server, request=request):
                 self._world.invariants.asked(self.address, request, self._world.now)
                 self._world.send(self.address, str(server), request)
+            case Answered(exchange=exchange, reply=None):
+                asked = self._alarm.true_time(exchange.since)
+                self.unanswered.append((asked, str(exchange.request)))
             case Answered(exchange=exchange, reply=CheckpointSeen(checkpoint=found)):
                 ask = exchange.request.ask
                 assert isinstance(ask, LookCheckpoint)
@@ -344,7 +349,7 @@ class Reader:
                     "read",
                     self._alarm.true_time(exchange.since),
                     self._world.now,
-                    None if found is None else found.value,
+                    answer=None if found is None else found.value,
                 )
                 self.history.setdefault(ask.election, []).append(read)
         self._alarm.set(self._courier.wake_at())

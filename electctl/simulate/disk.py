@@ -9,16 +9,17 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from electctl.raft.codec import Decoder, Malformed, encode
-from electctl.raft.messages import Persist, Stored
-from electctl.raft.storage import Storage, after
+from electctl.raft.pure.codec import Decoder, Malformed, encode
+from electctl.raft.pure.driver import Write
+from electctl.raft.pure.messages import Persist, Stored
+from electctl.raft.pure.storage import Storage, after
 from electctl.simulate.sights import Sight
 
-_decoder = Decoder(Persist)
+_decoder = Decoder(Write)
 
 
 class Disk(Storage):
-    """A journal of encoded records. What was synced stays; a crash decides about the rest.
+    """A journal, a record for each write. What was synced stays; a crash decides about the rest.
 
     :meth:`write` is the contract's; the world calls :meth:`begin` and :meth:`sync`, to let a crash
     fall between them.
@@ -28,23 +29,23 @@ class Disk(Storage):
         self._draw = draw
         self._seen = seen
         self._synced = Stored()
-        self._unsynced: list[Persist] = []
+        self._unsynced: list[Write] = []
 
-    def begin(self, persist: Persist) -> None:
+    def begin(self, write: Write) -> None:
         """Hand it to the disk; nothing is promised yet."""
-        self._unsynced.append(persist)
+        self._unsynced.append(write)
 
     def sync(self) -> None:
         """What was begun is durable."""
-        for persist in self._unsynced:
-            self._synced = after(self._synced, persist)
+        for write in self._unsynced:
+            self._keep(write)
         self._unsynced = []
 
     def crash(self) -> None:
         """Of what was not synced a first part survives, the rest is torn or lost."""
         survives = True
-        for persist in self._unsynced:
-            data = encode(persist)
+        for write in self._unsynced:
+            data = encode(write)
             written = self._draw.choice((0, len(data) // 2, len(data)))
             survives = survives and self._survives(data[:written])
             self._seen[_fate(written, survives)] += 1
@@ -52,17 +53,20 @@ class Disk(Storage):
 
     def _survives(self, data: bytes) -> bool:
         try:
-            self._synced = after(self._synced, _decoder.decode(data))
+            self._keep(_decoder.decode(data))
         except Malformed:
             return False
         return True
+
+    def _keep(self, write: Write) -> None:
+        for persist in write.persists:
+            self._synced = after(self._synced, persist)
 
     def load(self) -> Stored:
         return self._synced
 
     def write(self, *persists: Persist) -> None:
-        for persist in persists:
-            self.begin(persist)
+        self.begin(Write(persists))
         self.sync()
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """What must hold at every step of every run, checked as it happens.
 
 What this does not check: whether anything gets done (the world looks at that at the end), and
-whether the checkpoints are linearizable (:mod:`electctl.simulate.linearizability`, at the end).
+whether the checkpoints are linearizable (:mod:`electctl.verify.linear`, at the end).
 
 The first five are figure 3 of Ongaro and Ousterhout, "In Search of an Understandable Consensus
 Algorithm (Extended Version)". Each step costs time in what changed, not in the length of the log:
@@ -17,20 +17,34 @@ make it hurt; each follows from the rules of a correct run:
 - "ended too soon": no session is expired while its holder counts on it;
 - "renewed on its way out": no session is expired by an entry that was in the log already when a
   renewal was confirmed;
+- "asked before it stood": nobody begins a term in which it could not win;
+- "steps down": a leader that hears of no majority does not go on for ever;
+- "in order": who entered an election first is granted it first;
 - "fenced": a checkpoint is written only under the grant that leads.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from electctl.raft.commands import Close, Command, Done, Enter, Evict, Expire, Leave, Save
-from electctl.raft.leases import Effect, LeaseTable
-from electctl.raft.messages import Persist, Stored, VoteReply
-from electctl.raft.replica import Replica, ReplicaInstruction, Tell
-from electctl.raft.requests import (
+from electctl.raft.pure.commands import (
+    Close,
+    Command,
+    Done,
+    Enter,
+    Entered,
+    Evict,
+    Expire,
+    Full,
+    Leave,
+    Open,
+    Save,
+)
+from electctl.raft.pure.leases import Effect, LeaseTable
+from electctl.raft.pure.messages import Persist, Stored, TimeoutNow, VoteReply
+from electctl.raft.pure.replica import Tell
+from electctl.raft.pure.requests import (
     Answer,
     Ask,
     CheckpointSeen,
@@ -40,9 +54,11 @@ from electctl.raft.requests import (
     Request,
     Submit,
 )
-from electctl.raft.snapshots import dump
-from electctl.raft.steps import Became, Role, Send
+from electctl.raft.pure.snapshots import dump
+from electctl.raft.pure.steps import Became, Role, Send
+from electctl.simulate.shown import Belief, Shown
 from electctl.simulate.sights import Sight
+from electctl.simulate.step import Step
 
 
 class Violation(Exception):
@@ -54,45 +70,14 @@ class Violation(Exception):
 
 
 @dataclass(slots=True)
-class _Node:
-    """What one server has shown of itself."""
-
-    #: Terms of the entries after the snapshot, from what it told its disk.
-    terms: list[int]
-    base: int
-    base_term: int
-    commit: int
-    applied: int
-
-    def last(self) -> int:
-        return self.base + len(self.terms)
-
-    def end(self) -> tuple[int, int]:
-        """By which logs are compared in an election (section 5.4.1)."""
-        return self.terms[-1] if self.terms else self.base_term, self.last()
-
-    def term_at(self, index: int) -> int | None:
-        if index == self.base:
-            return self.base_term
-        offset = index - self.base - 1
-        return self.terms[offset] if 0 <= offset < len(self.terms) else None
-
-
-@dataclass(slots=True)
-class _Belief:
-    """A client takes itself for the leader until ``until``, in true time."""
-
-    client: str
-    token: int
-    until: float
-
-
-@dataclass(slots=True)
 class Invariants:
     """Told of every step by the world; raises Violation at the first that breaks one."""
 
     #: How many servers are a majority.
     majority: int
+    #: Ticks that a leader without a majority may go on at most: two time-outs, as it looks at the
+    #: end of each, and one for answers that were long under way.
+    patience: int
     #: What has been seen at all, and how often.
     seen: Counter[Sight] = field(default_factory=Counter)
     leaders: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -101,6 +86,9 @@ class Invariants:
     votes: dict[tuple[int, int], int] = field(default_factory=dict)
     #: term → the first that stood for election.
     stood: dict[int, int] = field(default_factory=dict)
+    #: (candidate, term) → who would vote for it; and who was asked to stand by the leader.
+    promises: dict[tuple[int, int], set[int]] = field(default_factory=dict)
+    handed: set[tuple[int, int]] = field(default_factory=set)
     entries: dict[tuple[int, int], tuple[Command, int | None]] = field(default_factory=dict)
     effects: dict[int, tuple[Command, Effect]] = field(default_factory=dict)
     #: index → the table after that entry.
@@ -118,7 +106,15 @@ class Invariants:
     renewals: dict[int, tuple[int, int]] = field(default_factory=dict)
     #: session → the election that it was granted, and the token.
     grants: dict[int, tuple[str, int]] = field(default_factory=dict)
-    beliefs: dict[str, list[_Belief]] = field(default_factory=dict)
+    #: When each session was opened, and its TTL; and when those that were never renewed ended.
+    opened: dict[int, tuple[float, float]] = field(default_factory=dict)
+    unrenewed: list[tuple[float, float, float]] = field(default_factory=list)
+    #: When each was granted; and of each client that began to lead when, and how long after.
+    granted_at: dict[tuple[str, int], float] = field(default_factory=dict)
+    wakes: list[tuple[float, float]] = field(default_factory=list)
+    #: election → who waits, in the order in which they came.
+    queues: dict[str, dict[int, None]] = field(default_factory=dict)
+    beliefs: dict[str, list[Belief]] = field(default_factory=dict)
     #: election → the largest token under which a client has led.
     led_under: dict[str, int] = field(default_factory=dict)
     #: How often a client was elected.
@@ -127,7 +123,7 @@ class Invariants:
     forced: set[tuple[str, int]] = field(default_factory=set)
     #: When each grant ended, in true time.
     over: dict[tuple[str, int], float] = field(default_factory=dict)
-    nodes: dict[int, _Node] = field(default_factory=dict)
+    nodes: dict[int, Shown] = field(default_factory=dict)
 
     # Servers -------------------------------------------------------------------------------------
 
@@ -135,35 +131,47 @@ class Invariants:
         """A server starts from what its disk holds."""
         snapshot = stored.snapshot
         terms = [entry.term for entry in stored.entries]
-        self.nodes[server] = _Node(
+        self.nodes[server] = Shown(
             terms, snapshot.index, snapshot.term, snapshot.index, snapshot.index
         )
 
-    def stepped(
-        self,
-        server: int,
-        incarnation: int,
-        replica: Replica,
-        instructions: Sequence[ReplicaInstruction],
-        now: float,
-    ) -> None:
+    def stepped(self, server: int, incarnation: int, step: Step, now: float) -> None:
         """A server has taken one step, and what it wrote is durable."""
         node = self.nodes[server]
-        for instruction in instructions:
+        effects = deque(step.effects)
+
+        def apply_to(last: int) -> None:
+            while effects and effects[0][0] <= last:
+                self.applied(server, *effects.popleft(), now)
+
+        for instruction in step.instructions:
+            if isinstance(instruction, Persist):
+                if instruction.snapshot is not None:
+                    apply_to(instruction.snapshot.index)
+                self.persisted(server, instruction, leads_on=step.leads and step.term == step.led)
+        apply_to(step.applied)
+        self.seen[Sight.HEIR] += step.heirs
+        for instruction in step.instructions:
             match instruction:
                 case Became(role=Role.LEADER, term=term):
                     self._leads(server, incarnation, node, term, now)
-                    if any(election.queue for election in replica.table.elections.values()):
-                        self.seen[Sight.HEIR] += 1
                 case Became(role=Role.CANDIDATE, term=term):
+                    self._asked_first(server, term)
                     self._voted(server, term, server)
                     if self.stood.setdefault(term, server) != server:
                         self.seen[Sight.SPLIT_VOTE] += 1
                 case Send(to=to, message=VoteReply(granted=True, pre=False, term=term)):
                     self._voted(server, term, to)
-        commit = replica.raft.commit
-        if commit != node.commit:
-            self._committed(server, node, replica, commit)
+                case Send(to=to, message=VoteReply(granted=True, pre=True, term=term)):
+                    self.promises.setdefault((to, term), set()).add(server)
+                case Send(to=to, message=TimeoutNow(term=term)):
+                    self.handed.add((to, term + 1))
+        self._steps_down(server, node, step)
+        if step.commit != node.commit:
+            self._committed(server, node, step)
+        for instruction in step.instructions:
+            if isinstance(instruction, Tell):
+                self.told(server, step, instruction)
 
     def persisted(self, server: int, persist: Persist, *, leads_on: bool) -> None:
         """A write is durable; ``leads_on``: of a leader, which it was before this step too."""
@@ -193,7 +201,7 @@ class Invariants:
                 )
             node.terms.append(entry.term)
 
-    def _compacted(self, node: _Node, persist: Persist) -> None:
+    def _compacted(self, node: Shown, persist: Persist) -> None:
         snapshot = persist.snapshot
         assert snapshot is not None
         node.terms = node.terms[max(0, snapshot.index - node.base) :]
@@ -210,7 +218,7 @@ class Invariants:
                 "state machine safety", f"server {server} has another table than its snapshot"
             )
 
-    def _leads(self, server: int, incarnation: int, node: _Node, term: int, now: float) -> None:
+    def _leads(self, server: int, incarnation: int, node: Shown, term: int, now: float) -> None:
         holder = self.leaders.setdefault(term, (server, incarnation))
         if holder != (server, incarnation):
             raise Violation(
@@ -227,6 +235,27 @@ class Invariants:
                     )
                 return
 
+    def _asked_first(self, server: int, term: int) -> None:
+        """Nobody begins a term that it could not win (Ongaro's thesis, 9.6)."""
+        found = self.promises.get((server, term), set())
+        if len(found) + 1 < self.majority and (server, term) not in self.handed:
+            raise Violation(
+                "asked before it stood", f"server {server} stands in term {term} for {found}"
+            )
+
+    def _steps_down(self, server: int, node: Shown, step: Step) -> None:
+        """Who hears of no majority leads no more after a while (6.2)."""
+        if not step.leads or not self.accessions or self.accessions[-1][0] <= step.term:
+            node.outlived = 0
+            return
+        node.outlived += step.ticked
+        if node.outlived > self.patience:
+            raise Violation(
+                "steps down",
+                f"server {server} leads in term {step.term}, {node.outlived} ticks after the "
+                f"leader of term {self.accessions[-1][0]} was elected",
+            )
+
     def _voted(self, server: int, term: int, candidate: int) -> None:
         chosen = self.votes.setdefault((server, term), candidate)
         if chosen != candidate:
@@ -235,15 +264,16 @@ class Invariants:
                 f"server {server} voted for {chosen} and for {candidate} in term {term}",
             )
 
-    def _committed(self, server: int, node: _Node, replica: Replica, commit: int) -> None:
+    def _committed(self, server: int, node: Shown, step: Step) -> None:
+        commit = step.commit
         if commit < node.commit:
             raise Violation("commit grows", f"server {server}: {node.commit}, then {commit}")
         node.commit = commit
         term = node.term_at(commit)
         if term is None:
             raise Violation("commit within the log", f"server {server} committed {commit}")
-        if replica.raft.role is Role.LEADER:
-            self.commits.append((replica.raft.term, commit, term))
+        if step.leads:
+            self.commits.append((step.term, commit, term))
             self.committed = max(self.committed, commit)
             self._no_successor_without(commit, term)
 
@@ -265,29 +295,28 @@ class Invariants:
             question = request.ask, now, self.committed
             self.questions.setdefault((client, request.id), question)
 
-    def told(self, server: int, replica: Replica, tell: Tell) -> None:
+    def told(self, server: int, step: Step, tell: Tell) -> None:
         """A server answers."""
         match tell.message:
             case Answer(id=number, reply=Renewed() | CheckpointSeen() | ElectionSeen() as reply):
                 ask, sent, committed = self.questions[tell.client, number]
             case _:
                 return
-        raft_term = replica.raft.term
         if isinstance(ask, Renew) and isinstance(reply, Renewed) and reply.standing is not None:
-            self.renewals[ask.session] = raft_term, replica.raft.log.last_index
+            self.renewals[ask.session] = step.term, step.last_index
         for term, elected in reversed(self.accessions):
-            if term <= raft_term:
+            if term <= step.term:
                 break
             if elected < sent:
                 raise Violation(
                     "answered in office",
-                    f"server {server} answered in term {raft_term} what was sent at {sent:.3f} s; "
+                    f"server {server} answered in term {step.term} what was sent at {sent:.3f} s; "
                     f"the leader of term {term} was elected at {elected:.3f} s",
                 )
-        if replica.applied < committed:
+        if step.applied < committed:
             raise Violation(
                 "answered in office",
-                f"server {server} answered from entry {replica.applied}; "
+                f"server {server} answered from entry {step.applied}; "
                 f"{committed} had been committed when the question was sent",
             )
 
@@ -309,12 +338,18 @@ class Invariants:
                 )
             return
         self.effects[index] = command, effect
+        self.seen[Sight.FULL] += isinstance(effect.result, Full)
         ended = effect.ended
+        if isinstance(command, Open):
+            self.opened[index] = now, command.ttl_ms / 1000
         if ended is not None:
+            if isinstance(command, Expire) and ended in self.opened and ended not in self.renewals:
+                self.unrenewed.append((*self.opened[ended], now))
             if isinstance(command, Expire) and ended in self.renewals:
                 self._not_on_its_way_out(node, index, ended)
             if ended in self.grants:
                 self._grant_ended(command, *self.grants.pop(ended), now)
+        self._in_order(command, effect)
         if isinstance(command, Enter | Leave | Save | Close):
             name = command.session, command.seq
             if name in self.acted:
@@ -330,9 +365,34 @@ class Invariants:
                 self.over.setdefault((election, self.tokens[election]), now)
             self.tokens[election] = token
             self.grants[effect.granted.session] = election, token
+            self.granted_at[election, token] = now
         if isinstance(command, Evict) and command.force and isinstance(effect.result, Done):
             self.seen[Sight.FORCED] += 1
             self.forced.add((command.election, command.token))
+
+    def _in_order(self, command: Command, effect: Effect) -> None:
+        """Who came first is granted first."""
+        match command, effect.result:
+            case Enter(session=session, election=election), Entered():
+                if (session, command.seq) not in self.acted:
+                    self.queues.setdefault(election, {}).setdefault(session)
+            case Leave(session=session), Done() if (session, command.seq) not in self.acted:
+                self._out_of_the_queue(session)
+        if effect.ended is not None:
+            self._out_of_the_queue(effect.ended)
+        if effect.granted is not None:
+            queue = self.queues[effect.granted.election]
+            first = next(iter(queue))
+            if effect.granted.session != first:
+                raise Violation(
+                    "in order",
+                    f"{effect.granted} was granted, and session {first} came first",
+                )
+            del queue[first]
+
+    def _out_of_the_queue(self, session: int) -> None:
+        for queue in self.queues.values():
+            queue.pop(session, None)
 
     def _fenced(self, save: Save) -> None:
         election, token = self.grants.get(save.session, ("", 0))
@@ -340,7 +400,7 @@ class Invariants:
         if not leads or (election, token) in self.forced:
             raise Violation("fenced", f"{save} was written, but does not lead any more")
 
-    def _not_on_its_way_out(self, node: _Node, index: int, session: int) -> None:
+    def _not_on_its_way_out(self, node: Shown, index: int, session: int) -> None:
         confirmed_in, last = self.renewals[session]
         term = node.term_at(index)
         # Of a later term it is another entry than the one that was there.
@@ -377,7 +437,9 @@ class Invariants:
             )
         self.led_under[election] = max(token, earlier)
         self.leaderships += 1
-        self.beliefs.setdefault(election, []).append(_Belief(client, token, until))
+        if (election, token) in self.granted_at:
+            self.wakes.append((now, now - self.granted_at[election, token]))
+        self.beliefs.setdefault(election, []).append(Belief(client, token, until))
         self._not_over(election, token, since, until)
         self._one_holder(election, now)
 

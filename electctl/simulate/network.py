@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-from electctl.raft.messages import Message
-from electctl.raft.requests import Answer, Notice, Request
+from electctl.raft.pure.messages import Message
+from electctl.raft.pure.requests import Answer, Notice, Request
 from electctl.simulate.sights import Sight
 
 #: How much longer a message takes in a slow network.
@@ -63,6 +63,10 @@ class Network:
         self.slow = 0
         self._blocked: dict[tuple[str, str], int] = {}
         self._lags: dict[tuple[str, str], float] = {}
+
+    def calm_down(self) -> None:
+        """From now on nothing is lost, doubled or very late; what is under way may still be."""
+        self.loss = self._double = self._straggle = self._echo = 0.0
 
     def block(self, sender: str, receiver: str) -> None:
         """Let nothing pass in this direction; several blocks add up."""

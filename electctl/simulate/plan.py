@@ -10,8 +10,10 @@ import random
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from electctl.lease import Timing
-from electctl.raft.steps import Settings
+from electctl.core.lease import Timing
+from electctl.raft.pure.driver import BATCH
+from electctl.raft.pure.leases import MAX_BYTES, MAX_SESSIONS
+from electctl.raft.pure.steps import Settings
 from electctl.simulate.weather import WEATHERS, FaultKind, Weather
 
 ActionKind = Literal["save", "look", "open", "release", "leave", "evict", "evict-force"]
@@ -70,8 +72,14 @@ class Plan:
     latest: float
     #: Seconds a sync takes at most in good weather.
     sync: float
+    #: Seconds between two ticks, and events that a server takes in at once.
+    tick: float
+    batch: int
     settings: Settings
     compact_after: int
+    #: What the table may hold.
+    max_sessions: int
+    max_bytes: int
     #: Who shall stop leading takes its time.
     stubborn: bool
     faults: tuple[Fault, ...]
@@ -105,6 +113,8 @@ def make_plan(seed: int, weather: str | None = None) -> Plan:
         echo=draw.choice(sky.echoes),
         latest=draw.choice(sky.latest),
         sync=draw.choice((0.001, 0.005, 0.03)),
+        tick=draw.choice(sky.ticks),
+        batch=draw.choice((1, 3, BATCH)),
         settings=Settings(
             heartbeat_ticks=draw.choice((1, 2)),
             election_ticks=draw.choice(sky.election_ticks),
@@ -112,6 +122,8 @@ def make_plan(seed: int, weather: str | None = None) -> Plan:
             window=draw.choice((8, 32)),
         ),
         compact_after=draw.choice((8, 40, 1000)),
+        max_sessions=draw.choice((MAX_SESSIONS, MAX_SESSIONS, 6)),
+        max_bytes=draw.choice((MAX_BYTES, MAX_BYTES, 2000)),
         stubborn=draw.random() < 0.5,
         faults=_faults(draw, sky),
         actions=_actions(draw),

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from electctl.lease import Timing
-from electctl.raft.client import Client
-from electctl.raft.errors import StoreDamaged, Unsound
+from electctl.raft.pure.client import Client
+from electctl.raft.pure.errors import StoreDamaged, Unsound
+from electctl.simulate.aftermath import fits, look
 from electctl.simulate.invariants import Violation
-from electctl.simulate.linearizability import Operation, linearizable
 from electctl.simulate.plan import LENGTH, QUIET, Plan, make_plan
 from electctl.simulate.server import Parts
 from electctl.simulate.sights import Sight
 from electctl.simulate.world import World
+from electctl.verify.linear.history import Operation
+from electctl.verify.linear.models import GUARDED
+from electctl.verify.linear.search import Search
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,6 @@ class Subject:
 
 
 SOUND = Subject()
-#: A question, its proof after another that is under way, and the answer; half as long again.
-HOPS = 8
 #: TTLs for which a server must have led: one for a lease that is left over, and time to follow.
 REIGN = 3
 
@@ -56,6 +56,7 @@ def run(plan: Plan, subject: Subject = SOUND, *, traced: bool = False) -> Outcom
     try:
         world.run_until(LENGTH)
         _progress(world)
+        look(world)
         _linearizable(world)
     except Violation as violation:
         found = violation
@@ -96,16 +97,11 @@ def _progress(world: World) -> None:
 def _can_be_led(world: World) -> bool:
     """Whether the weather lets anybody stay in office, which it need not even without faults."""
     plan = world.plan
-    # A TTL into which a renewal and its proof do not fit keeps nobody in office, and is no fault.
-    # Nor are clients so far away that the only candidate has to give up again before it has asked
-    # the four questions, one after the other, that lead into office.
-    far = max(there + back for there, back in plan.client_lags)
-    fits = Timing.plan(plan.ttl).request_timeout >= HOPS * plan.delay + 2 * far
-    # Nor is a network that unseats the servers' leader before the lease of a client that has gone
-    # can run out: each new one gives it a full TTL. (Raft needs broadcasts that take much less
-    # than the election time-out; section 5.6 of the paper.)
+    # A network that unseats the servers' leader before the lease of a client that has gone can run
+    # out is no fault either: each new one gives it a full TTL. (Raft needs broadcasts that take
+    # much less than the election time-out; section 5.6 of the paper.)
     _, seated = world.invariants.accessions[-1]
-    return fits and LENGTH - seated >= REIGN * plan.ttl
+    return fits(plan) and LENGTH - seated >= REIGN * plan.ttl
 
 
 def _history(world: World) -> dict[str, list[Operation]]:
@@ -125,5 +121,6 @@ def _history(world: World) -> dict[str, list[Operation]]:
 
 def _linearizable(world: World) -> None:
     for election, operations in _history(world).items():
-        if not linearizable(operations):
-            raise Violation("linearizability", f"the checkpoint of {election}")
+        verdict = Search(operations, GUARDED).run().verdict
+        if verdict != "linearizable":
+            raise Violation("linearizability", f"the checkpoint of {election}: {verdict}")

@@ -14,6 +14,9 @@ from typing import Literal, get_args
 
 FaultKind = Literal[
     "crash",
+    "restart",
+    "hand-over",
+    "planned-stop",
     "crash-in-sync",
     "crash-after-vote",
     "crash-after-append",
@@ -56,6 +59,7 @@ class Weather:
     relay: float = 0.1
     servers: tuple[int, ...] = (1, 3, 3, 3, 3, 3, 5, 5)
     ttls: tuple[float, ...] = (1.5, 2.0, 3.0)
+    ticks: tuple[float, ...] = (0.1,)
     election_ticks: tuple[int, ...] = (4, 6, 10)
     batches: tuple[int, ...] = (1, 2, 8)
     #: Mean delay of a message; the chances that one is lost, doubled, much delayed, and the second
@@ -72,10 +76,21 @@ class Weather:
 
 WEATHERS: dict[str, Weather] = {
     "mixed": Weather(),
+    # One server that ticks slowly and comes back at once, and clients that are heard of no more.
+    "alone": Weather(
+        kinds=("restart", "late-ticks", "client-pause", "client-isolate"),
+        many=3,
+        lengths=((2.0, 4.0), (3.0, 6.0)),
+        rates=(2.0, 3.0),
+        servers=(1,),
+        ticks=(0.3, 0.5),
+    ),
     # Servers go down at the worst moments and are back soon; elections are contested.
     "crashy": Weather(
         kinds=(
             "crash",
+            "restart",
+            "planned-stop",
             "crash-in-sync",
             "crash-after-vote",
             "crash-after-append",
@@ -96,6 +111,7 @@ WEATHERS: dict[str, Weather] = {
             "cut-when-leading",
             "crash-when-leading",
             "crash-after-append",
+            "hand-over",
             "isolate",
             "mute",
             "wedge",

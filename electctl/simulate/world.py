@@ -11,11 +11,11 @@ import random
 from collections.abc import Callable
 from functools import partial
 
-from electctl.raft.client import Client
-from electctl.raft.messages import Message
-from electctl.raft.replica import FromClient
-from electctl.raft.requests import Answer, Notice, Request
-from electctl.raft.steps import Receive
+from electctl.raft.pure.client import Client
+from electctl.raft.pure.messages import Message
+from electctl.raft.pure.replica import FromClient
+from electctl.raft.pure.requests import Answer, Notice, Request
+from electctl.raft.pure.steps import HandOver, Receive
 from electctl.simulate.actor import Candidate, Reader
 from electctl.simulate.invariants import Invariants, Violation
 from electctl.simulate.network import Letter, Network
@@ -25,6 +25,14 @@ from electctl.simulate.server import Moment, Parts, Server
 #: Some five times as many as any run needs: more is messages that beget messages.
 MOST_EVENTS = 200_000
 HEARS_OF_A_CRASH = 0.8
+#: Seconds before the end from which on nothing may upset the servers: the leader is found.
+CALM = 8.0
+#: Seconds before that in which the network loses nothing any more.
+LULL = 2.0
+#: Seconds in which every server has heard of what is committed, also with some messages lost.
+NEWS = 5.0
+#: Seconds that a server which is stopped waits for another to take over.
+STOP = 0.5
 
 
 class World:
@@ -35,7 +43,9 @@ class World:
     ) -> None:
         self.now = 0.0
         self.plan = plan
-        self.invariants = Invariants(majority=plan.servers // 2 + 1)
+        self.invariants = Invariants(
+            majority=plan.servers // 2 + 1, patience=3 * plan.settings.election_ticks
+        )
         self.trace: list[str] | None = [] if traced else None
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -60,9 +70,13 @@ class World:
                 parts,
                 draw,
                 rate=rate,
+                tick=plan.tick,
+                batch=plan.batch,
                 sync=plan.sync,
                 settings=plan.settings,
                 compact_after=plan.compact_after,
+                max_sessions=plan.max_sessions,
+                max_bytes=plan.max_bytes,
             )
             for number, rate in zip(numbers, plan.server_rates, strict=True)
         }
@@ -82,6 +96,12 @@ class World:
             for number, rate in enumerate(plan.client_rates)
         }
         self.reader = Reader(numbers, self)
+        #: The term when calm begins, and what had been committed some time before the end.
+        self.term_in_calm = 0
+        self.committed_before_the_end = 0
+        self.after(LENGTH - CALM - LULL, self.network.calm_down)
+        self.after(LENGTH - CALM, self._calm)
+        self.after(LENGTH - NEWS, self._nearly_over)
         self._server_names = list(map(str, numbers))
         self._client_names = [*self.candidates, self.reader.address]
         for election in self.elections:
@@ -119,6 +139,12 @@ class World:
         """A line for the trace."""
         if self.trace is not None:
             self.trace.append(f"{self.now:9.4f}  {text}")
+
+    def _calm(self) -> None:
+        self.term_in_calm = max(server.replica.raft.term for server in self.servers.values())
+
+    def _nearly_over(self) -> None:
+        self.committed_before_the_end = self.invariants.committed
 
     # Messages ------------------------------------------------------------------------------------
 
@@ -202,6 +228,17 @@ class World:
         match fault.kind:
             case "crash":
                 return self._crash(server)
+            case "hand-over":
+                server.deliver(HandOver())
+                return lambda: None
+            case "planned-stop":
+                server.deliver(HandOver())
+                self.after(min(fault.duration / 2, STOP), partial(self._take_down, server))
+                return server.start_again
+            case "restart":
+                self._take_down(server)
+                self.after(0.01, server.start_again)
+                return lambda: None
             case "crash-in-sync":
                 self._trap(server, "sync", fault)
                 return lambda: None
@@ -252,20 +289,18 @@ class World:
         return heal
 
     def _crash(self, server: Server) -> Callable[[], None]:
+        self._take_down(server)
+        return server.start_again
+
+    def _take_down(self, server: Server) -> None:
         if not server.alive:
-            return lambda: None
+            return
         server.crash()
         # Who was connected may hear of it.
         clients: list[Candidate | Reader] = [*self.candidates.values(), self.reader]
         for client in clients:
             if self._draw.random() < HEARS_OF_A_CRASH:
                 self.after(self.plan.delay, partial(client.lose_way, server.number))
-
-        def restart() -> None:
-            self.log(f"server {server.name} starts")
-            server.start()
-
-        return restart
 
     def _stall(self, fault: Fault) -> Callable[[], None]:
         """Nobody runs, as when the machine below them all hangs; then all notice at once."""
@@ -298,12 +333,8 @@ class World:
         server.traps[moment] = snap
 
     def _late_ticks(self, server: Server) -> Callable[[], None]:
-        server.ticks_late += 1
-
-        def heal() -> None:
-            server.ticks_late -= 1
-
-        return heal
+        server.stop_clock()
+        return server.start_clock
 
     def _wedge(self, server: Server, pick: int) -> Callable[[], None]:
         """Cut off with some clients, and late in noticing."""

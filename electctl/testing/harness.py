@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Self
 
-from electctl.elector import LeaderElector, connect
+from electctl.core.elector import LeaderElector, connect
+from electctl.faults.fault import Injected
+from electctl.faults.members import OF_MEMBER
+from electctl.lab.capable import Separable
 from electctl.lab.cluster import Cluster
 from electctl.lab.proxy import Counters, Directions, Proxy
 
@@ -89,6 +92,18 @@ class Link:
         return max(counters.requests.forwarded for counters in self.counters)
 
     @property
+    def sent(self) -> tuple[int, int]:
+        """What clients did so far: connections made, bytes sent."""
+        counters = self.counters
+        return (
+            sum(each.accepted for each in counters),
+            sum(
+                each.requests.forwarded + each.requests.swallowed + each.requests.held
+                for each in counters
+            ),
+        )
+
+    @property
     def broken(self) -> int:
         """Connections that were reset by a fault."""
         return sum(counters.cut for counters in self.counters)
@@ -155,6 +170,13 @@ class Harness(ABC):
         None where the scheme has no credentials.
         """
 
+    def full(self) -> AbstractContextManager[None] | None:
+        """While it is entered the store answers reads and takes no writes: it is full.
+
+        None where the store has no such state.
+        """
+        return None
+
     @abstractmethod
     def foreign(self) -> Foreign | None:
         """How to hold an election with a native tool; None where there is none."""
@@ -163,9 +185,8 @@ class Harness(ABC):
 class EnsembleHarness(Harness):
     """A store of three members or more, of which a majority serves, for EnsembleConformance.
 
-    A member is named by its place in ``cluster.entrances``. The cluster must be able to separate
-    its members: one way between each two of them that can be broken without harm to clients
-    (:mod:`electctl.lab.gate`).
+    A member is named by its place in ``cluster.entrances``. The cluster must be breakable, and be
+    able to separate its members (:class:`electctl.lab.capable.Separable`).
     """
 
     #: Seconds: a TTL that outlives the loss of any one member, the store's own leader included.
@@ -173,9 +194,25 @@ class EnsembleHarness(Harness):
     #: Whether the others elect another leader of the store soon (some ten seconds) when theirs is
     #: separated from them, all connections staying open. If not, only followers are separated.
     replaces_separated_leader: bool = True
-    #: Whether clients are served by way of any member. If not, they reach the store's leader alone,
-    #: and the cases that need a client of a follower are left out.
-    followers_serve: bool = True
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster)
+        self._suffered = ExitStack()
+
+    @property
+    def _store(self) -> Separable:
+        assert isinstance(self.cluster, Separable), "its members cannot be separated"
+        assert self.cluster.breakable, "it was not made breakable"
+        return self.cluster
+
+    @property
+    def followers_serve(self) -> bool:
+        """Whether clients are served by way of any member.
+
+        If not, they reach the store's leader alone, and the cases that need a client of a follower
+        are left out.
+        """
+        return self._store.followers_serve
 
     @property
     def members(self) -> range:
@@ -186,29 +223,20 @@ class EnsembleHarness(Harness):
         """The URL of these members alone, in this order."""
         return self.cluster.url_for([self.cluster.entrances[m].address for m in members])
 
-    @abstractmethod
     def leading(self) -> int:
         """The member that leads the store itself. Asked only of a store that is whole."""
+        return self._store.leading()
 
-    @abstractmethod
-    def separate(self, member: int) -> None:
-        """Let nothing pass between that member and the others; its clients still reach it."""
-
-    @abstractmethod
-    def heal(self) -> None:
-        """End every separation."""
-
-    @abstractmethod
     def whole(self) -> bool:
         """Whether every member serves, and knows of the majority."""
+        return self._store.settled()
 
-    def kill(self, member: int) -> None:
-        """SIGKILL it."""
-        self.cluster.entrances[member].kill()
+    def suffer(self, fault: str, member: int) -> Injected:
+        """Have a member killed, paused or separated (``OF_MEMBER``) until :meth:`mend`.
 
-    def pause(self, member: int) -> None:
-        """SIGSTOP it; its connections stay open."""
-        self.cluster.entrances[member].pause()
+        Returns once it was seen to have happened; raises NotInjected if it was not.
+        """
+        return self._suffered.enter_context(OF_MEMBER[fault](self.cluster, member))
 
     def restart(self, member: int) -> None:
         """Stop it in good order and start it again on what it stored."""
@@ -216,8 +244,5 @@ class EnsembleHarness(Harness):
 
     def mend(self) -> None:
         """Undo all of the above. The store is :meth:`whole` some time later."""
-        self.heal()
-        for server in self.cluster.servers:
-            if server.paused:
-                server.resume()
+        self._suffered.close()
         self.cluster.start()

@@ -1,7 +1,7 @@
 """The actors of one case: electors, contenders in threads and processes, observers, witnesses.
 
 What this does not guarantee: exact times. Every wait has a deadline, and what a case asserts of
-time it asserts on readings of :func:`electctl.clock.now`.
+time it asserts on readings of :func:`electctl.base.clock.now`.
 """
 
 from __future__ import annotations
@@ -9,20 +9,21 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
-from electctl import lease
-from electctl.clock import now
-from electctl.elector import Attempt, LeaderElector
+from electctl.base.clock import now
+from electctl.core import lease
+from electctl.core.elector import Attempt, LeaderElector
+from electctl.core.leadership import Leadership
+from electctl.core.observe import Change, Observation
 from electctl.errors import ElectctlError, NotElected
-from electctl.leadership import Leadership
-from electctl.observe import Change, Observation
 from electctl.testing.harness import Harness, Link
 
 #: Seconds allowed for a busy machine wherever a case states a bound.
@@ -85,6 +86,10 @@ class Contender:
         assert self.leadership is not None, f"{self.id!r} ended without an answer"
         return self.leadership
 
+    def ends(self, within: float) -> None:
+        """Wait until it has won or given up, which must come within so many seconds."""
+        assert self._done.wait(within), f"{self.id!r} still waits after {within:.2f} s"
+
     def failed(self, within: float) -> ElectctlError:
         """The error, which must come within so many seconds."""
         assert self._done.wait(within), f"{self.id!r} still waits after {within:.2f} s"
@@ -101,7 +106,7 @@ class Contender:
 
 
 class Observer:
-    """Collects the changes of an :class:`electctl.observe.Observation`."""
+    """Collects the changes of an :class:`electctl.core.observe.Observation`."""
 
     def __init__(self, elector: LeaderElector, election: str) -> None:
         self._observation = Observation(elector.backend, election)
@@ -168,6 +173,16 @@ class ProcessContender:
             self._lines.put(json.loads(line))
         self._lines.put({})
 
+    def go_on(self) -> None:
+        """The word that a child waits for that is ``alone``."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def resume(self) -> None:
+        """SIGCONT, if a child has stopped it."""
+        self._process.send_signal(signal.SIGCONT)
+
     def next(self, within: float = 30) -> dict[str, object]:
         """The next line that it prints; {} at its end."""
         try:
@@ -191,10 +206,11 @@ class ProcessContender:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()  # the word for a child that waits still
         self._reader.join()
-        for stream in (self._process.stdin, self._process.stdout):
-            assert stream is not None
-            stream.close()
+        self._process.stdout.close()
 
 
 @dataclass(frozen=True)
@@ -266,7 +282,19 @@ class Stage:
     @property
     def succession(self) -> float:
         """Seconds within which somebody else leads after the leader's death, by the traits."""
-        return self.traits.failover_bound(self.timing.ttl) + SLACK
+        return self.succession_of()
+
+    def succession_of(
+        self,
+        *,
+        ttl: float | None = None,
+        holder_ttl: float | None = None,
+        dead_waiters: int = 0,
+    ) -> float:
+        """:attr:`succession` for other TTLs asked for, or where waiters vanish with the leader."""
+        own, held = (self.elector.timing(asked or self.ttl).ttl for asked in (ttl, holder_ttl))
+        bound = self.traits.failover_bound(own, holder_ttl=held, dead_waiters=dead_waiters)
+        return bound + SLACK
 
     @property
     def timing(self) -> lease.Timing:
@@ -288,6 +316,7 @@ class Stage:
         *,
         elector: LeaderElector | None = None,
         election: str | None = None,
+        ttl: float | None = None,
         wait: float | None = None,
         on_change: Callable[[lease.Instruction], None] | None = None,
         on_trouble: Callable[[ElectctlError], None] | None = None,
@@ -296,7 +325,7 @@ class Stage:
         attempt = (elector or self.open()).attempt(
             election or self.election,
             candidate,
-            ttl=self.ttl,
+            ttl=self.ttl if ttl is None else ttl,
             wait=wait,
             on_change=on_change,
             on_trouble=on_trouble,
@@ -319,10 +348,15 @@ class Stage:
         return contender.elected(self.succession if within is None else within)
 
     def queue(
-        self, candidate: str, *, elector: LeaderElector | None = None, wait: float | None = None
+        self,
+        candidate: str,
+        *,
+        elector: LeaderElector | None = None,
+        ttl: float | None = None,
+        wait: float | None = None,
     ) -> Contender:
         """A contender that has entered and waits: listed, where waiters are."""
-        contender = self.contend(candidate, elector=elector, wait=wait)
+        contender = self.contend(candidate, elector=elector, ttl=ttl, wait=wait)
         eventually(
             f"{candidate!r} waits",
             lambda: (
@@ -337,16 +371,32 @@ class Stage:
         assert contender.waits, f"{candidate!r} did not wait: {contender.error}"
         return contender
 
-    def process(self, candidate: str, *, terms: int = 1, hold: float = 0.02) -> ProcessContender:
-        """A contender in a process of its own, which leads ``terms`` times ``hold`` seconds."""
+    def process(
+        self,
+        candidate: str,
+        *,
+        terms: int = 1,
+        hold: float = 0.02,
+        forks: Sequence[str] = (),
+        alone: bool = False,
+        link: Link | None = None,
+        ttl: float | None = None,
+    ) -> ProcessContender:
+        """A contender in a process of its own, which leads ``terms`` times ``hold`` seconds.
+
+        ``forks``: how the children leave that it makes, one after the other, in each term; each is
+        ``alone`` if it is to stop its parent first.
+        """
         found = ProcessContender(
             {
-                "url": self.harness.url,
+                "url": self.harness.url if link is None else link.url,
                 "election": self.election,
                 "candidate": candidate,
-                "ttl": self.ttl,
+                "ttl": self.ttl if ttl is None else ttl,
                 "terms": terms,
                 "hold": hold,
+                "forks": list(forks),
+                "alone": alone,
             }
         )
         self.exits.callback(found.close)

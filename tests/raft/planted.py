@@ -5,15 +5,26 @@ What this does not show: that it would find others.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
-from electctl import lease
-from electctl.raft.client import Client
-from electctl.raft.commands import Close, Command, Done, Expire, Leave, Result, Save, SessionCommand
-from electctl.raft.core import Raft
-from electctl.raft.leases import Checkpoint, Effect, Granted, LeaseTable, Session
-from electctl.raft.log import Log
-from electctl.raft.messages import (
+from electctl.core import lease
+from electctl.raft.pure.client import Client
+from electctl.raft.pure.commands import (
+    Close,
+    Command,
+    Done,
+    Expire,
+    Leave,
+    Result,
+    Save,
+    SessionCommand,
+)
+from electctl.raft.pure.core import Raft
+from electctl.raft.pure.driver import Action, Driver, Write, _in_order
+from electctl.raft.pure.leases import Checkpoint, Effect, Granted, LeaseTable, Session
+from electctl.raft.pure.log import Log
+from electctl.raft.pure.messages import (
     Append,
     AppendReply,
     Entry,
@@ -24,10 +35,11 @@ from electctl.raft.messages import (
     Vote,
     VoteReply,
 )
-from electctl.raft.replica import Replica, ReplicaEvent, ReplicaInstruction, _Pending
-from electctl.raft.requests import Renew
-from electctl.raft.snapshots import fill
-from electctl.raft.steps import Became, Event, Instruction, Restore, Role, Send
+from electctl.raft.pure.progress import Progress
+from electctl.raft.pure.replica import Replica, ReplicaEvent, ReplicaInstruction, Tell, _Pending
+from electctl.raft.pure.requests import Notice, Renew
+from electctl.raft.pure.snapshots import fill
+from electctl.raft.pure.steps import Became, Event, Instruction, Restore, Role, Send, Tick
 from electctl.simulate.disk import Disk
 from electctl.simulate.run import Subject
 from electctl.simulate.server import Parts
@@ -153,11 +165,33 @@ class CountsOldReplies(Raft):
         super()._receive(sender, message)
 
 
-class RepliesBeforePersisting(Replica):
-    """Answers first and syncs later."""
+class SendsBeforeWriting(Driver):
+    """Sends first and writes later."""
 
-    def handle(self, event: ReplicaEvent) -> list[ReplicaInstruction]:
-        return sorted(super().handle(event), key=lambda item: isinstance(item, Persist))
+    def turn(self, events: Iterable[ReplicaEvent], now: float) -> list[Action]:
+        return sorted(super().turn(events, now), key=lambda item: isinstance(item, Write))
+
+
+class TicksIntoOffice(Driver):
+    """A node alone lets time pass until it leads, and ticks once more at once."""
+
+    def begin(self, now: float) -> list[Action]:
+        self.wake_at = now
+        actions: list[Action] = []
+        while not self.replica.raft.peers and self.replica.raft.role is not Role.LEADER:
+            actions += _in_order(self.replica.handle(Tick()))
+        return actions
+
+
+class TicksToCatchUp(Driver):
+    """Counts the next tick from when the last was due, not from when it came."""
+
+    def turn(self, events: Iterable[ReplicaEvent], now: float) -> list[Action]:
+        due = self.wake_at
+        actions = super().turn(events, now)
+        if now >= due:
+            self.wake_at = due + self._tick_length
+        return actions
 
 
 class SnapshotNotTaken(Replica):
@@ -183,6 +217,56 @@ class CacheCalledDisk(Disk):
 
     def crash(self) -> None:
         self._unsynced = []
+
+
+class NoPreVote(Raft):
+    """Begins a new term whenever it hears of no leader."""
+
+    def _campaign(self) -> None:
+        self._stand()
+
+
+class NoCheckQuorum(Raft):
+    """A leader that nobody hears leads on."""
+
+    def _heard_from_majority(self) -> bool:
+        return True
+
+
+class FollowersNeverCommit(Raft):
+    """What is committed stays with the leader."""
+
+    def _commit_to(self, index: int) -> None:
+        if self.role is Role.LEADER:
+            super()._commit_to(index)
+
+
+class SnapshotsNotSent(Raft):
+    """Who needs what is gone is left alone."""
+
+    def _send_entries(self, peer: int, progress: Progress) -> None:
+        if self.log.term_at(progress.next - 1) is None:
+            progress.installing(self.log.snapshot.index)
+        else:
+            super()._send_entries(peer, progress)
+
+
+class LogNeverCut(Replica):
+    """Keeps all that there ever was."""
+
+    def _compact(self) -> None:
+        return
+
+
+class NobodyIsWoken(Replica):
+    """Who waits finds out by itself."""
+
+    def handle(self, event: ReplicaEvent) -> list[ReplicaInstruction]:
+        return [
+            item
+            for item in super().handle(event)
+            if not (isinstance(item, Tell) and isinstance(item.message, Notice))
+        ]
 
 
 # Renewals and reads ------------------------------------------------------------------------------
@@ -310,6 +394,36 @@ class EndsAnotherSession(LeaseTable):
         return super().apply(index, command)
 
 
+class LastInFirstOut(LeaseTable):
+    """Who came last leads next."""
+
+    def _grant(self, index: int, name: str) -> Granted | None:
+        self.elections[name].queue.reverse()
+        granted = super()._grant(index, name)
+        self.elections[name].queue.reverse()
+        return granted
+
+
+class NeverSmaller(LeaseTable):
+    """Counts what comes, and not what goes."""
+
+    def _end(self, index: int, number: int) -> Effect:
+        size = self.size
+        effect = super()._end(index, number)
+        self.size = size
+        return effect
+
+
+class EndsTwiceAsLate(Replica):
+    """Gives every session twice its TTL."""
+
+    def _keep_time(self, command: Command, effect: Effect) -> None:
+        super()._keep_time(command, effect)
+        for number, session in self.table.sessions.items():
+            if number == getattr(effect.result, "session", None):
+                self._deadlines.renewed(number, 2 * session.ttl_ms, self._deadlines.now)
+
+
 # Sessions and checkpoints ------------------------------------------------------------------------
 
 
@@ -327,25 +441,27 @@ class ActsTwice(LeaseTable):
     def _once(self, index: int, command: SessionCommand) -> Effect:
         session = self.sessions.get(command.session)
         if session is not None and isinstance(command, Save):
-            return Effect(self._save(session, command))
+            return Effect(self._save(index, session, command))
         return super()._once(index, command)
 
-    def _save(self, session: Session, command: Save) -> Result:
-        result = super()._save(session, command)
+    def _save(self, index: int, session: Session, command: Save) -> Result:
+        result = super()._save(index, session, command)
         if result == Done() and session.election is not None:
             key = session.election, command.slot
             self.checkpoints[key] = Checkpoint(command.token, command.version, command.value)
+            self.size = self.measure()
         return result
 
 
 class SavesForTheDeposed(LeaseTable):
     """Writes a checkpoint whoever asks."""
 
-    def _save(self, session: Session, command: Save) -> Result:
+    def _save(self, index: int, session: Session, command: Save) -> Result:
         if session.election is None:
             return Done()
         key = session.election, command.slot
         self.checkpoints[key] = Checkpoint(command.token, command.version, command.value)
+        self.size = self.measure()
         return Done()
 
 
@@ -361,9 +477,20 @@ BUGS: dict[str, Subject] = {
     "entry before not compared": Subject(Parts(raft=TakesAnyPredecessor)),
     "commit index beyond what agrees": Subject(Parts(raft=CommitsWhatDiffers)),
     "replies of an earlier term counted": Subject(Parts(raft=CountsOldReplies)),
-    "reply before persist": Subject(Parts(replica=RepliesBeforePersisting)),
+    "sent before it is written": Subject(Parts(driver=SendsBeforeWriting)),
+    "a tick too early after a start": Subject(Parts(driver=TicksIntoOffice)),
+    "late ticks are made up for": Subject(Parts(driver=TicksToCatchUp)),
     "snapshot without its table": Subject(Parts(replica=SnapshotNotTaken)),
     "sync that does not sync": Subject(Parts(disk=CacheCalledDisk)),
+    "no pre-vote": Subject(Parts(raft=NoPreVote)),
+    "no check-quorum": Subject(Parts(raft=NoCheckQuorum)),
+    "followers never commit": Subject(Parts(raft=FollowersNeverCommit)),
+    "snapshots never sent": Subject(Parts(raft=SnapshotsNotSent)),
+    "log never cut down": Subject(Parts(replica=LogNeverCut)),
+    "nobody is woken": Subject(Parts(replica=NobodyIsWoken)),
+    "last in, first out": Subject(Parts(table=LastInFirstOut)),
+    "size that never falls": Subject(Parts(table=NeverSmaller)),
+    "sessions end twice as late": Subject(Parts(replica=EndsTwiceAsLate)),
     "renewal without (a)": Subject(Parts(replica=RenewsWithoutA)),
     "renewal without (b)": Subject(Parts(replica=RenewsWithoutB)),
     "renewal without (c)": Subject(Parts(replica=RenewsWithoutC)),
@@ -383,6 +510,8 @@ BUGS: dict[str, Subject] = {
 #: The weather that shows a bug soonest, where it is not any. ``python -m benchmarks.soak --bugs``
 #: counts them in the weather that each seed draws.
 SHOWN_IN: dict[str, str] = {
+    "a tick too early after a start": "alone",
+    "late ticks are made up for": "alone",
     "vote not persisted": "crashy",
     "term not persisted": "crashy",
     "longest log wins the vote": "restless",

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from electctl.raft.commands import Close, Enter, Evict, Leave, Open, Save
-from electctl.raft.core import Raft
-from electctl.raft.messages import Message, Persist
-from electctl.raft.replica import FromClient, Replica, ReplicaInstruction, Tell
-from electctl.raft.requests import (
+from electctl.raft.pure.commands import Close, Enter, Evict, Leave, Open, Save
+from electctl.raft.pure.core import Raft
+from electctl.raft.pure.messages import Message, Persist
+from electctl.raft.pure.replica import FromClient, Replica, ReplicaInstruction, Tell
+from electctl.raft.pure.requests import (
     Ask,
     LookCheckpoint,
     LookElection,
@@ -19,8 +19,8 @@ from electctl.raft.requests import (
     Request,
     Submit,
 )
-from electctl.raft.steps import Became, Receive, Role, Send, Settings, Tick
-from electctl.raft.storage import MemoryStorage
+from electctl.raft.pure.steps import Became, HandOver, Receive, Role, Send, Settings, Tick
+from electctl.raft.pure.storage import MemoryStorage
 
 SETTINGS = Settings(heartbeat_ticks=2, election_ticks=10, batch=4, window=8)
 TICK_MS = 100
@@ -61,6 +61,10 @@ class Stage:
         node = self._nodes[int(number)]
         while node.raft.role is Role.FOLLOWER:
             self.do_tick(number)
+
+    def do_hand_over(self, number: str) -> None:
+        """hand-over N: the leader is told to let another lead."""
+        self._carry_out(int(number), self._nodes[int(number)].handle(HandOver()))
 
     def do_deliver(self, *links: str) -> None:
         """deliver [A>B…]: deliver all that waits (on these links) and what follows from it."""

@@ -5,9 +5,9 @@ What this does not show: what happens when one is lost; that is simulated.
 
 from __future__ import annotations
 
-from electctl.raft.commands import Command, Enter, Evict, Noop, Save, weight
-from electctl.raft.core import Raft
-from electctl.raft.messages import (
+from electctl.raft.pure.commands import Command, Enter, Evict, Noop, Save, weight
+from electctl.raft.pure.core import Raft
+from electctl.raft.pure.messages import (
     Append,
     AppendReply,
     Entry,
@@ -16,7 +16,8 @@ from electctl.raft.messages import (
     Stored,
     VoteReply,
 )
-from electctl.raft.steps import Instruction, Receive, Send, Settings, Tick
+from electctl.raft.pure.progress import Progress
+from electctl.raft.pure.steps import Instruction, Receive, Send, Settings, Tick
 
 #: Bytes of the checkpoint in each entry; 0: it is none.
 SIZES = [0, 400, 400, 400, 2000, 0, 0, 0, 0, 999, 1, 1, 3000, 3000, 0]
@@ -53,11 +54,21 @@ def test_a_message_holds_as_many_entries_as_its_size_allows() -> None:
     sent = hear(AppendReply(2, len(SIZES), True, 0, 0))
     batches = []
     while sent:
-        (append,) = sent
+        append = sent.pop(0)
         batches.append([len(getattr(entry.command, "value", b"")) for entry in append.entries])
         assert append.prev_index == sum(map(len, batches[:-1]))
-        sent = hear(AppendReply(2, append.prev_index + len(append.entries), False, 0, 0))
+        sent += hear(AppendReply(2, append.prev_index + len(append.entries), False, 0, 0))
     assert batches == BATCHES
+
+
+def test_no_more_is_under_way_than_the_window_holds() -> None:
+    progress = Progress(6)
+    progress.matched(5)
+    assert progress.room(8) == 8
+    progress.sent(7)
+    assert progress.room(8) == 1
+    progress.sent(1)
+    assert progress.room(8) == 0
 
 
 def test_whatever_a_client_made_large_counts() -> None:

@@ -5,12 +5,28 @@ What this does not show: that a notice arrives; it is a hint.
 
 from __future__ import annotations
 
-from electctl.raft.commands import Open, Opened
-from electctl.raft.core import Raft
-from electctl.raft.messages import AppendReply, Heartbeat, HeartbeatReply, Stored, VoteReply
-from electctl.raft.replica import FromClient, Replica, ReplicaInstruction, Tell
-from electctl.raft.requests import Answer, Applied, Ask, Notice, Renew, Renewed, Request, Submit
-from electctl.raft.steps import Receive, Send, Settings, Tick
+from electctl.raft.pure.commands import Expire, Open, Opened
+from electctl.raft.pure.core import Raft
+from electctl.raft.pure.messages import (
+    AppendReply,
+    Heartbeat,
+    HeartbeatReply,
+    Persist,
+    Stored,
+    VoteReply,
+)
+from electctl.raft.pure.replica import EXPIRIES, FromClient, Replica, ReplicaInstruction, Tell
+from electctl.raft.pure.requests import (
+    Answer,
+    Applied,
+    Ask,
+    Notice,
+    Renew,
+    Renewed,
+    Request,
+    Submit,
+)
+from electctl.raft.pure.steps import Receive, Send, Settings, Tick
 
 
 class Pair:
@@ -78,3 +94,41 @@ def test_nothing_is_kept_of_sessions_that_do_not_exist() -> None:
     for number in range(1000, 1100):
         assert pair.ask(Renew(number)) == Renewed(None, False)
     assert pair.depose() == []
+
+
+def expiries(instructions: list[ReplicaInstruction]) -> list[int]:
+    """The sessions of which the log holds an expiry from now on."""
+    return [
+        entry.command.session
+        for item in instructions
+        if isinstance(item, Persist)
+        for entry in item.entries
+        if isinstance(entry.command, Expire)
+    ]
+
+
+def test_sessions_that_end_together_end_some_at_a_time_and_each_once() -> None:
+    pair = Pair()
+    opened = 3 * EXPIRIES
+    for _ in range(opened):
+        assert isinstance(pair.ask(Submit(Open(500))), Applied)
+    proposed: list[int] = []
+    kept: list[ReplicaInstruction] = []
+    while len(proposed) < opened:
+        instructions = pair.replica.handle(Tick())
+        found = expiries(instructions)
+        assert len(found) <= EXPIRIES
+        proposed += found
+        # The other node answers heartbeats and nothing else: nothing is committed.
+        kept += instructions
+        beats = [i for i in instructions if isinstance(i, Send) and is_heartbeat(i)]
+        pair.settle([*beats])
+    assert len(set(proposed)) == opened
+    messages = [item for item in kept if isinstance(item, Send) and not is_heartbeat(item)]
+    assert len(messages) < opened / 10
+    for _ in range(5):
+        assert expiries(pair.replica.handle(Tick())) == []
+
+
+def is_heartbeat(item: Send) -> bool:
+    return isinstance(item.message, Heartbeat)

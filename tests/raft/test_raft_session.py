@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from electctl import lease
-from electctl.raft.commands import Close, Done, Enter, Entered, Gone, Open, Opened, Save, Stale
-from electctl.raft.courier import Answered, Courier, FromServer, SendTo, WayLost, Woken
-from electctl.raft.leases import Standing
-from electctl.raft.requests import (
+from electctl.core import lease
+from electctl.raft.pure.commands import Close, Done, Enter, Entered, Gone, Open, Opened, Save, Stale
+from electctl.raft.pure.courier import Answered, Courier, FromServer, SendTo, WayLost, Woken
+from electctl.raft.pure.leases import Standing
+from electctl.raft.pure.requests import (
     Answer,
     Applied,
     ElectionSeen,
@@ -27,7 +27,7 @@ from electctl.raft.requests import (
     Retry,
     Submit,
 )
-from electctl.raft.session import (
+from electctl.raft.pure.session import (
     GiveUp,
     Led,
     Over,

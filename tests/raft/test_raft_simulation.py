@@ -1,4 +1,4 @@
-"""The real parts survive 300 seeds of a simulated minute, and the planted bugs do not.
+"""The real parts survive 300 seeds of a simulated minute.
 
 What this does not show: that nothing is wrong under another seed. ``benchmarks/soak.py`` goes on.
 """
@@ -11,17 +11,13 @@ from functools import cache
 import pytest
 
 from electctl.simulate.plan import make_plan
-from electctl.simulate.run import Outcome, run, run_seed
-from electctl.simulate.shrink import report, shrink
+from electctl.simulate.run import run, run_seed
+from electctl.simulate.shrink import report
 from electctl.simulate.sights import Sight
 from electctl.simulate.weather import WEATHERS
-from tests.raft.planted import BUGS, SHOWN_IN
 
 SEEDS = 300
 PORTIONS = 10
-#: Of these each bug shows in one at least. In the rarest case it shows in every tenth, and the
-#: search ends with the first, so no change of the simulator makes a seed go stale.
-MOST = 120
 
 
 @cache
@@ -31,19 +27,10 @@ def seen_in(portion: int) -> Counter[Sight]:
     for seed in range(portion, SEEDS, PORTIONS):
         outcome = run_seed(seed)
         assert outcome.violation is None, report(outcome)
-        assert outcome.steps > 600
+        assert outcome.steps > 200
         assert outcome.elected > 0
         seen.update(outcome.seen)
     return seen
-
-
-def first_found(bug: str) -> Outcome:
-    """The first seed in which the bug shows, in the weather that suits it."""
-    for seed in range(MOST):
-        outcome = run_seed(seed, BUGS[bug], SHOWN_IN.get(bug))
-        if outcome.invariant is not None:
-            return outcome
-    raise AssertionError(f"{bug}: nothing found in {MOST} seeds")
 
 
 @pytest.mark.slow
@@ -64,22 +51,3 @@ def test_a_seed_always_gives_the_same_run() -> None:
     first, second = (run(make_plan(4), traced=True) for _ in range(2))
     assert first == second
     assert len(first.trace) > 1000
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("bug", BUGS)
-def test_a_planted_bug_is_found(bug: str) -> None:
-    assert first_found(bug).violation is not None
-
-
-def test_a_failure_is_shrunk_to_a_readable_trace() -> None:
-    bug = BUGS["token used again"]
-    outcome = first_found("token used again")
-    assert outcome.invariant == "tokens grow"
-    small = shrink(outcome, bug)
-    assert small.invariant == "tokens grow"
-    assert len(small.plan.faults) + len(small.plan.actions) < len(outcome.plan.faults)
-    text = report(outcome, bug)
-    plan = outcome.plan
-    assert text.startswith(f"seed {plan.seed} ({plan.weather}): tokens grow")
-    assert text.endswith(small.trace[-1])

@@ -18,13 +18,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from electctl.raft.codec import Decoder, Malformed, encode
-from electctl.raft.commands import Noop, Open, Save
-from electctl.raft.errors import StoreDamaged
-from electctl.raft.log import Log
-from electctl.raft.messages import Append, Entry, Message, Persist, Snapshot, Stored
-from electctl.raft.sqlite import SqliteStorage
-from electctl.raft.storage import MemoryStorage, Storage, after
+from electctl.raft.io.sqlite import SqliteStorage
+from electctl.raft.pure.codec import Decoder, Malformed, encode
+from electctl.raft.pure.commands import Noop, Open, Save
+from electctl.raft.pure.errors import StoreDamaged
+from electctl.raft.pure.log import Log
+from electctl.raft.pure.messages import Append, Entry, Message, Persist, Snapshot, Stored
+from electctl.raft.pure.storage import MemoryStorage, Storage, after
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -67,9 +67,9 @@ def test_what_was_written_is_there_after_sigkill(tmp_path: Path) -> None:
     path = tmp_path / "raft.db"
     code = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from electctl.raft.sqlite import SqliteStorage\n"
-        "from electctl.raft.messages import Entry, Persist\n"
-        "from electctl.raft.commands import Open\n"
+        "from electctl.raft.io.sqlite import SqliteStorage\n"
+        "from electctl.raft.pure.messages import Entry, Persist\n"
+        "from electctl.raft.pure.commands import Open\n"
         "store = SqliteStorage(Path(sys.argv[1]), 1)\n"
         "store.write(Persist(7, 3, 1, (Entry(1, 7, Open(1000)),), None))\n"
         "store._db.execute('BEGIN'); store._db.execute('UPDATE node SET term = 99')\n"

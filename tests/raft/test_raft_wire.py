@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from electctl.raft.codec import Decoder, Malformed
-from electctl.raft.commands import Enter, Entered, Save
-from electctl.raft.messages import Append, Entry
-from electctl.raft.requests import Answer, Applied, Request, Submit
-from electctl.raft.wire import (
+from electctl.raft.pure.codec import Decoder, Malformed
+from electctl.raft.pure.commands import Enter, Entered, Save
+from electctl.raft.pure.messages import Append, Entry
+from electctl.raft.pure.requests import Answer, Applied, Request, Submit
+from electctl.raft.pure.wire import (
     FROM_CLIENT,
     FROM_PEER,
     HELLO,

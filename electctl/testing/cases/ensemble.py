@@ -12,9 +12,9 @@ from itertools import islice
 
 import pytest
 
-from electctl.clock import now
-from electctl.errors import Unreachable
-from electctl.leadership import Leadership
+from electctl.base.clock import now
+from electctl.core.leadership import Leadership
+from electctl.errors import OutcomeUnknown, Unreachable
 from electctl.testing.cases.base import Cases
 from electctl.testing.harness import EnsembleHarness, Harness
 from electctl.testing.stage import SLACK, Contender, Stage, eventually, let_pass
@@ -27,13 +27,6 @@ CALM = 1.0
 #: Seconds that a store which is whole again may take to give an election to the next in line, on
 #: top of the TTL: stores count old grants anew when another leads them.
 AGAIN = 15.0
-
-Fault = Callable[[EnsembleHarness, int], None]
-FAULTS: dict[str, Fault] = {
-    "kill": lambda ensemble, member: ensemble.kill(member),
-    "pause": lambda ensemble, member: ensemble.pause(member),
-    "separate": lambda ensemble, member: ensemble.separate(member),
-}
 
 
 def repair(ensemble: EnsembleHarness) -> None:
@@ -144,7 +137,7 @@ class EnsembleConformance(Cases):
         leader = stage.lead("a", elector=stage.open(link))
         waiter = stage.queue("w", elector=stage.open(link))
         link.forward()
-        FAULTS[fault](ensemble, ours if who == "ours" else leading)
+        ensemble.suffer(fault, ours if who == "ours" else leading)
         goes_on(leader)
         assert waiter.waits
         leader.release()
@@ -177,12 +170,39 @@ class EnsembleConformance(Cases):
             waiter = stage.queue(f"near{number}", elector=stage.open(url=ensemble.url_of(*near)))
             # Each time at another moment between two renewals.
             let_pass(leader.timing.renew_interval * number / times)
-            ensemble.separate(far)
+            ensemble.suffer("separate", far)
             successor = follows(waiter, leader, stage.succession + AGAIN)
             stage.gone(leader)
             mend(stage, ensemble)
             leader.release()
             successor.release()
+
+    def test_a_member_that_is_cut_off_answers_no_question(
+        self, stage: Stage, ensemble: EnsembleHarness
+    ) -> None:
+        """Be it the store's own leader, which learns only later that it is none any more.
+
+        Where that would be long in being replaced, it is another member.
+        """
+
+        def far() -> int:
+            leading = ensemble.leading()
+            other = (leading + 1) % len(ensemble.members)
+            return leading if ensemble.replaces_separated_leader else other
+
+        member = far()
+        elector = stage.open(url=ensemble.url_of(member))
+        questions: list[Callable[[], object]] = [lambda: elector.holder(stage.election)]
+        if stage.traits.checkpoint:
+            questions.append(lambda: elector.backend.read_checkpoint(stage.election, ""))
+        for ask in questions:
+            assert ask() is None
+            ensemble.suffer("separate", member)
+            with pytest.raises((Unreachable, OutcomeUnknown)):
+                ask()
+            mend(stage, ensemble)
+            member = far()
+            elector = stage.open(url=ensemble.url_of(member))
 
     @pytest.mark.parametrize("fault", ["kill", "pause"])
     def test_without_a_majority_nobody_leads_and_with_it_again_the_next_does(
@@ -198,11 +218,14 @@ class EnsembleConformance(Cases):
         link.forward()
         others = (member for member in ensemble.members if member != leading)
         for member in islice(others, size // 2 + 1):
-            FAULTS[fault](ensemble, member)
+            ensemble.suffer(fault, member)
         assert leader.lost.wait(leader.timing.ttl + SLACK), "it led on without a majority"
         eventually("nothing remains", lambda: leader.remaining() == 0, leader.timing.ttl)
         stage.gone(leader)
         assert waiter.waits, "it was elected without a majority"
+        with pytest.raises(Unreachable) as caught:  # nobody leads this one, and nobody can
+            stage.open().campaign(f"{stage.election}-vacant", "c", ttl=stage.ttl, wait=0)
+        assert "leads" not in caught.value.message.removeprefix("no node leads the cluster")
         mend(stage, ensemble)
         successor = follows(waiter, leader, stage.succession + AGAIN)
         goes_on(successor)

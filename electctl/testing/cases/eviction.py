@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from electctl.clock import now
+from electctl.base.clock import now
 from electctl.errors import Inconclusive
 from electctl.testing.cases.base import Cases
 from electctl.testing.stage import SLACK, Stage, eventually, let_pass
@@ -92,8 +92,8 @@ class Eviction(Cases):
             pytest.skip("the harness names no native tool for this scheme")
         leadership = stage.lead("a")
         with foreign(stage.election, 1.0) as got:
+            leadership.check()
             assert not got, "two leaders"
-        leadership.check()
         leadership.release()
         with foreign(stage.election, 5.0) as got:
             assert got

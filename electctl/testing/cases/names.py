@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from electctl.clock import now
-from electctl.errors import UsageError
+from electctl.base.clock import now
+from electctl.errors import NotElected, UsageError
 from electctl.testing.cases.base import Cases
 from electctl.testing.stage import SLACK, Stage
 
@@ -35,9 +35,76 @@ HOSTILE = {
 #: Names that a careless encoding would make one.
 ALIKE = ["a b", "a_b", "a%20b", "a+b", "A B", "a  b", "é", "e\u0301", "a/b", "a%2Fb", "a\\b"]
 
+#: Spellings that some stores' native tools take for one name, and others for several.
+SPELLINGS = ["jobs/{}", "/jobs/{}", "jobs//{}", "jobs/{}/", "//jobs///{}//"]
+
 
 class Names(Cases):
-    """They work, or are refused clearly; none is taken for another."""
+    """They work, or are refused clearly; none is taken for another, and one is never two."""
+
+    @pytest.fixture
+    def spellings(self, stage: Stage) -> list[str]:
+        """Several, of one name or of several: ``canonical`` says which."""
+        return [spelling.format(stage.election) for spelling in SPELLINGS]
+
+    def test_a_canonical_name_is_its_own(self, stage: Stage, spellings: list[str]) -> None:
+        """However often it is asked for."""
+        for spelling in (*spellings, *ALIKE):
+            name = stage.elector.backend.canonical(spelling)
+            assert stage.elector.backend.canonical(name) == name
+
+    def test_an_election_is_one_in_all_its_spellings(
+        self, stage: Stage, spellings: list[str]
+    ) -> None:
+        """To contend, look, observe, evict, keep a checkpoint; each name is led by one."""
+        backend = stage.elector.backend
+        led = {
+            name: stage.lead(f"leader of {name}", election=name)
+            for name in dict.fromkeys(map(backend.canonical, spellings))
+        }
+        for spelling in spellings:
+            name = backend.canonical(spelling)
+            assert led[name].election == name
+            holder = stage.elector.holder(spelling)
+            assert holder is not None
+            assert holder.id == f"leader of {name}"
+            seen = next(iter(stage.elector.observe(spelling))).view.holder
+            assert seen is not None
+            assert seen.id == holder.id
+            with pytest.raises(NotElected):
+                stage.elector.campaign(spelling, "other", ttl=stage.ttl, wait=0)
+            if stage.traits.checkpoint:
+                led[name].checkpoint.set(spelling.encode())
+                assert backend.read_checkpoint(spelling, "") == spelling.encode()
+        for name, leadership in led.items():
+            spelling = next(one for one in reversed(spellings) if backend.canonical(one) == name)
+            assert backend.evict(spelling, force=False) is not None
+            assert leadership.stop_requested.wait(stage.succession)
+            leadership.release()
+            assert stage.elector.holder(spelling) is None
+
+    def test_a_native_tool_takes_the_same_spellings_for_one(
+        self, stage: Stage, spellings: list[str]
+    ) -> None:
+        """What it holds is held for us in those spellings and in no other; and so for it."""
+        foreign = stage.harness.foreign()
+        if foreign is None:
+            pytest.skip("the store has no native tool")
+        canonical = stage.elector.backend.canonical
+        for held in spellings:
+            with foreign(held, 5.0) as got:
+                assert got
+                for spelling in spellings:
+                    if canonical(spelling) == canonical(held):
+                        with pytest.raises(NotElected):
+                            stage.elector.campaign(spelling, "ours", ttl=stage.ttl, wait=0)
+                    else:
+                        assert stage.elector.holder(spelling) is None
+        ours = stage.lead("ours", election=spellings[0])
+        for spelling in spellings:
+            if canonical(spelling) == ours.election:
+                with foreign(spelling, 0.3) as got:
+                    assert not got
 
     @pytest.mark.parametrize("kind", HOSTILE)
     def test_a_hostile_name_works_or_is_refused_clearly(self, stage: Stage, kind: str) -> None:

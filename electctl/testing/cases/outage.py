@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import pytest
 
-from electctl.clock import now
+from electctl.base.clock import now
 from electctl.errors import ElectctlError, Refused, Unreachable
 from electctl.testing.cases.base import Cases
-from electctl.testing.stage import SLACK, Stage, eventually
+from electctl.testing.harness import Link
+from electctl.testing.stage import SLACK, Contender, Stage, eventually
 
 
 class Outage(Cases):
@@ -42,6 +43,53 @@ class Outage(Cases):
         with pytest.raises(ElectctlError):
             elector.holder(stage.election)
         assert now() - began < 10 + SLACK
+
+    @pytest.mark.parametrize("wait", [0.0, 1.0])
+    def test_a_store_that_breaks_off_as_we_enter_is_no_contention(
+        self, stage: Stage, wait: float
+    ) -> None:
+        """Contact is lost for good after k bytes; nobody leads, and nobody is said to lead.
+
+        "Somebody leads" would let a job that runs on one host only run on none.
+        """
+        stage.lead("first").release()  # what a store must be taught once is not counted
+        probe = stage.link()
+        leadership = stage.lead("probe", elector=stage.open(probe))
+        total = probe.replied
+        leadership.release()
+        kept_out = 0
+        for step in range(6):
+            link = stage.link()
+            elector = stage.open(link)
+            link.cut_after(total * step // 6, "replies")
+            entering = stage.contend(f"c{step}", elector=elector, wait=wait)
+
+            def broken_off(link: Link = link, entering: Contender = entering) -> bool:
+                return link.broken > 0 or not entering.waits
+
+            eventually("it breaks off", broken_off, 10)
+            link.cut()
+            entering.ends(10 + SLACK)
+            if entering.leadership is None:
+                assert isinstance(entering.error, Unreachable), entering.error
+                kept_out += 1
+            entering.close()
+            # What it may have won is nobody's: it runs out.
+            stage.lead("next", within=stage.succession).release()
+        assert kept_out, "the fault did not happen"
+
+    @pytest.mark.parametrize("wait", [0.0, 1.0])
+    def test_a_store_that_takes_no_entry_is_no_contention(self, stage: Stage, wait: float) -> None:
+        """It answers who leads (nobody), and takes no writes: its own words, and no "who leads"."""
+        full = stage.harness.full()
+        if full is None:
+            pytest.skip("the harness says that this store never answers without taking writes")
+        with full:
+            assert stage.elector.holder(stage.election) is None
+            with pytest.raises(Unreachable) as caught:
+                stage.open().campaign(stage.election, "a", ttl=stage.ttl, wait=wait)
+            assert "leads" not in caught.value.message
+        stage.lead("a", within=10)
 
     def test_a_candidate_that_came_before_the_store_wins_once_it_is_there(
         self, stage: Stage

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from statistics import median
 
-from electctl.clock import now
+import pytest
+
+from electctl.base.clock import now
 from electctl.errors import NotElected
 from electctl.testing.cases.base import Cases
 from electctl.testing.stage import PATIENCE, SLACK, Stage, eventually, let_pass
+
+#: Waiters that vanish at once.
+_VANISH = 5
 
 
 class Queueing(Cases):
@@ -81,6 +86,7 @@ class Queueing(Cases):
             error = waiter.failed(SLACK)
             assert isinstance(error, NotElected)
             assert "cancelled" in error.message
+            assert not waiter.attempt.given_up, "cancel did not make acquire return"
         eventually(
             "those who cancelled are no longer listed",
             lambda: not {"w1", "w2"} & set(stage.elector.candidates(stage.election)),
@@ -107,6 +113,21 @@ class Queueing(Cases):
         leader.release()
         waiter.elected(stage.succession)
 
+    @pytest.mark.parametrize(("held", "asked"), [(1, 3), (3, 1)])
+    def test_who_waits_goes_by_the_ttl_of_who_led(
+        self, stage: Stage, held: int, asked: int
+    ) -> None:
+        """The TTL is the record's: a dead leader's is waited for, be it shorter or longer."""
+        holder_ttl, ttl = held * stage.ttl, asked * stage.ttl
+        process = stage.process("doomed", hold=60, ttl=holder_ttl)
+        led = process.until("elected")
+        waiter = stage.queue("w", ttl=ttl)
+        process.kill()
+        waiter.elected(stage.succession_of(ttl=ttl, holder_ttl=holder_ttl))
+        assert waiter.elected_at is not None
+        assert isinstance(led["valid_until"], float)
+        assert waiter.elected_at >= led["valid_until"], "elected while the dead may have led"
+
 
 class LinkedQueueing(Cases):
     """Those whose way to the store breaks while they wait."""
@@ -129,6 +150,22 @@ class LinkedQueueing(Cases):
         late = cut_off.elected(stage.succession)
         if late.token is not None and successor.token is not None:
             assert late.token > successor.token
+
+    @pytest.mark.parametrize("how", ["the leader vanishes too", "the leader releases"])
+    def test_those_next_in_line_that_vanish_hold_up_nobody(self, stage: Stage, how: str) -> None:
+        """A rack loses power: connections stay open and nobody answers. The first that is still
+        there leads as soon as it would have if it had been next, however many were before it."""
+        link = stage.link()
+        released = how == "the leader releases"
+        leader = stage.lead("leader", elector=None if released else stage.open(link))
+        for number in range(_VANISH):
+            stage.queue(f"gone-{number}", elector=stage.open(link))
+        waiter = stage.queue("there")
+        link.swallow()
+        if released:
+            leader.release()
+        waiter.elected(stage.succession_of(dead_waiters=_VANISH))
+        link.forward()
 
     def test_a_waiting_candidate_survives_cut_connections(self, stage: Stage) -> None:
         """Reset and refused for a while: it says so, waits on, and wins when its time comes."""

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import pytest
 
-from electctl import lease
-from electctl.clock import now
+from electctl.base.clock import now
+from electctl.core import lease
+from electctl.core.lease import Extended
 from electctl.errors import NotElected, Unreachable
 from electctl.lab.proxy import Direction
-from electctl.lease import Extended
 from electctl.testing.cases.base import Cases
 from electctl.testing.stage import PATIENCE, SLACK, Stage, eventually, let_pass
 

@@ -5,8 +5,8 @@ What it does not guarantee: anything between machines. See the weaknesses below.
 
 from __future__ import annotations
 
-from electctl.backend import Plugin
-from electctl.traits import Claim, Traits, Weakness
+from electctl.contract.backend import Plugin
+from electctl.contract.traits import Claim, Traits, Weakness
 
 #: Seconds between two looks of those who wait or watch.
 POLL = 0.1
@@ -16,7 +16,9 @@ TRAITS = Traits(
     title="Directory",
     mechanism="a record with an expiry, replaced by rename(2) under flock(2)",
     family="row-ttl",
+    exclusion="lease",
     scope="the processes of one machine",
+    judge="observer",
     expiry_decided_by="each candidate, on the machine's one clock",
     clocks="one clock for all (CLOCK_BOOTTIME); a reboot ends every grant",
     token="counter",
@@ -26,8 +28,10 @@ TRAITS = Traits(
     poll_interval=POLL,
     herd="all",
     checkpoint=True,
+    gives_back=True,
     reach="host",
-    failover=f"ttl + {POLL:g}",
+    failover="holder_ttl + poll",
+    waiting_requests="1 / poll",
     assumptions=(
         Claim("The directory is on a local file system, not on NFS.", "flock(2)"),
         Claim("The file system keeps what fsync(2) said it has.", "fsync(2)"),

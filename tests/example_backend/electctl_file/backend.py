@@ -1,19 +1,21 @@
-"""``file://`` as a backend: the contract of electctl.backend over the records of a directory.
+"""``file://`` as a backend: electctl.contract.backend over the records of a directory.
 
 What this does not guarantee is in the traits of :mod:`electctl_file`.
 """
 
 from __future__ import annotations
 
-import threading
+import json
 import uuid
+from functools import partial
 from pathlib import Path
 
-from electctl.backend import Backend, Bid, Candidacy, Grant, Holder, Renewal, View, Watch
-from electctl.clock import boot_id, now
+from electctl.base.clock import boot_id, now
+from electctl.contract.backend import Backend, Bid, Candidacy, Grant, Holder, Renewal, View, Watch
+from electctl.contract.traits import Traits
+from electctl.contract.url import BackendURL
+from electctl.core.polling import PollingCandidacy, PollingWatch
 from electctl.errors import LeadershipLost, UsageError
-from electctl.traits import Traits
-from electctl.url import BackendURL
 from electctl_file import POLL, TRAITS
 from electctl_file.store import Record, Store, Term
 
@@ -21,29 +23,25 @@ from electctl_file.store import Record, Store, Term
 TIMEOUT = 2.0
 
 
-class FileCandidacy(Candidacy):
+class FileCandidacy(PollingCandidacy):
     """One attempt. Its nonce tells its own writes from those of any other under the same id."""
 
     def __init__(self, store: Store, bid: Bid) -> None:
+        super().__init__(POLL)
         self._store = store
         self._bid = bid
         self._nonce = uuid.uuid4().hex
-        self._cancelled = threading.Event()
 
-    def acquire(self, deadline: float | None) -> Grant | None:
-        """Look until the election is free, and take it in the same step."""
-        while not self._cancelled.is_set():
-            since = now()  # before the step: what the core counts validity from
-            with self._store.locked(self._bid.election, self._bid.request_timeout) as record:
-                self.contacted = True
-                term = record.current()
-                # A write of ours whose outcome was unknown is found by its nonce.
-                if term is None or term.nonce == self._nonce:
-                    return Grant(self._take(record, term), since, self._bid.ttl)
-            if deadline is not None and now() >= deadline:
-                break
-            self._cancelled.wait(POLL if deadline is None else min(POLL, deadline - now()))
-        self.release()
+    def look(self) -> Grant | None:
+        """Take the election in the same step in which it is seen to be free."""
+        since = now()  # before the step: what the core counts validity from
+        with self._store.locked(self._bid.election, self._bid.request_timeout) as record:
+            self.contacted = True
+            term = record.current()
+            # A write of ours whose outcome was unknown is found by its nonce.
+            if term is None or term.nonce == self._nonce:
+                return Grant(self._take(record, term), since, self._bid.ttl)
+            self.rival = term.id
         return None
 
     def _take(self, record: Record, mine: Term | None) -> int:
@@ -67,14 +65,11 @@ class FileCandidacy(Candidacy):
 
     def release(self) -> None:
         """Remove the term if its nonce is ours."""
-        with self._store.locked(self._bid.election, self._bid.request_timeout) as record:
-            if record.term is not None and record.term.nonce == self._nonce:
-                record.term = None
-                self._store.save(self._bid.election, record)
+        self._store.remove(self._bid.election, self._nonce, self._bid.request_timeout)
 
-    def cancel(self) -> None:
-        """Wake ``acquire`` up."""
-        self._cancelled.set()
+    def receipt(self) -> str:
+        """With this another process can release the term in our stead."""
+        return json.dumps([self._bid.election, self._nonce])
 
     def write_checkpoint(self, slot: str, value: bytes, seq: int) -> None:
         """Write under the same lock under which the grant was checked."""
@@ -94,33 +89,6 @@ class FileCandidacy(Candidacy):
 
     def close(self) -> None:
         """Nothing is kept open."""
-
-
-class FileWatch(Watch):
-    """Looks, and tells what is new."""
-
-    def __init__(self, backend: FileBackend, election: str) -> None:
-        self._backend = backend
-        self._election = election
-        self._shown: View | None = None
-        self._closed = threading.Event()
-
-    def next(self, timeout: float) -> View | None:
-        """The current view first, then each that differs from the one before."""
-        deadline = now() + timeout
-        while not self._closed.is_set():
-            view = self._backend.view(self._election)
-            if self._shown is None or view.term != self._shown.term:
-                self._shown = view
-                return view
-            if now() >= deadline:
-                break
-            self._closed.wait(min(POLL, deadline - now()))
-        return None
-
-    def close(self) -> None:
-        """Wake ``next`` up."""
-        self._closed.set()
 
 
 class FileBackend(Backend):
@@ -151,7 +119,7 @@ class FileBackend(Backend):
 
     def watch(self, election: str) -> Watch:
         """Follow an election."""
-        return FileWatch(self, election)
+        return PollingWatch(partial(self.view, election), POLL)
 
     def evict(self, election: str, *, force: bool) -> Holder | None:
         """Mark the present term by its nonce, or remove it."""
@@ -165,6 +133,14 @@ class FileBackend(Backend):
                 record.evict = term.nonce
             self._store.save(election, record)
         return _holder(term)
+
+    def give_back(self, receipt: str) -> None:
+        """What the holder's own release does: remove the term if it has that nonce."""
+        try:
+            election, nonce = json.loads(receipt)
+        except (ValueError, TypeError):
+            raise UsageError("this is no receipt of a grant in a directory") from None
+        self._store.remove(election, nonce, TIMEOUT)
 
     def read_checkpoint(self, election: str, slot: str) -> bytes | None:
         """The last value written; rename(2) shows the old or the new one, never a part."""

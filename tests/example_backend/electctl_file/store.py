@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from threading import Event
 from typing import Any
 
-from electctl.clock import boot_id, now
+from electctl.base.clock import boot_id, now
+from electctl.core.polling import Poll
 from electctl.errors import ConfigError, Refused, Unreachable
 
 _LOCK_POLL = 0.005
@@ -64,16 +64,27 @@ class Store:
             descriptor = os.open(self.folder / f"{name}.lock", os.O_CREAT | os.O_RDWR, 0o600)
             try:
                 self._lock(descriptor, now() + timeout)
-                found = self._read(f"{name}.json")
-                term = found.pop("term", None)
-                yield Record(**found, term=Term(**term) if term else None)
+                try:
+                    found = self._read(f"{name}.json")
+                    term = found.pop("term", None)
+                    yield Record(**found, term=Term(**term) if term else None)
+                finally:
+                    # Said, not left to close(2): a fork of ours may hold a copy.
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
             finally:
-                os.close(descriptor)  # which also unlocks
+                os.close(descriptor)
 
     def save(self, election: str, record: Record) -> None:
         """Replace the record; to be called with it locked."""
         with self._translated():
             self._replace(f"{_digest(election)}.json", asdict(record))
+
+    def remove(self, election: str, nonce: str, timeout: float) -> None:
+        """End the term with that nonce; another, or none, is left as it is."""
+        with self.locked(election, timeout) as record:
+            if record.term is not None and record.term.nonce == nonce:
+                record.term = None
+                self.save(election, record)
 
     def read_checkpoint(self, election: str, slot: str) -> dict[str, Any]:
         """``value`` (hex), ``grant`` and ``seq`` of the last write; {} if there is none."""
@@ -86,17 +97,18 @@ class Store:
             self._replace(_checkpoint(election, slot), content)
 
     def _lock(self, descriptor: int, deadline: float) -> None:
-        while True:
+        def free() -> bool | None:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
             except BlockingIOError:
-                if now() >= deadline:
-                    raise Unreachable(
-                        f"somebody keeps the lock in {self.folder}",
-                        hint="is a process that campaigns stopped?",
-                    ) from None
-            Event().wait(_LOCK_POLL)
+                return None
+            return True
+
+        if not Poll(_LOCK_POLL).until(free, deadline):
+            raise Unreachable(
+                f"somebody keeps the lock in {self.folder}",
+                hint="is a process that campaigns stopped?",
+            )
 
     def _read(self, name: str) -> dict[str, Any]:
         try:

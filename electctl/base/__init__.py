@@ -1,0 +1,1 @@
+"""Helpers that know nothing of elections: clock, settings, durations, state on disk, sockets."""

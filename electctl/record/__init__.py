@@ -1,0 +1,1 @@
+"""What happened in elections: as events, as one stream of many elections, as a file."""
