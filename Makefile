@@ -38,12 +38,14 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
 
-# Four for each core: most tests wait for a lease to run out. Those that measure come after, and
-# those that load the whole host last.
+# Four for each core: most tests wait for a lease to run out. Those that measure come after, then
+# those that load the whole host; what failed among others runs again, alone (tests/again.py).
 test: $(VENV)/developed servers
-	$(BIN)/pytest -m "not quiet and not alone" --numprocesses $(WORKERS) $(BY_FILE)
-	$(BIN)/pytest -m "quiet and not alone" --numprocesses $(QUIET_WORKERS) $(BY_FILE)
-	$(BIN)/pytest -m alone
+	rm -rf .pytest_cache
+	$(BIN)/pytest -m "not quiet and not alone" --numprocesses $(WORKERS) $(BY_FILE) || test $$? = 1
+	$(BIN)/pytest -m "quiet and not alone" --numprocesses $(QUIET_WORKERS) $(BY_FILE) || test $$? = 1
+	$(BIN)/pytest -m alone || test $$? = 1
+	$(BIN)/python tests/again.py
 
 quick: $(VENV)/developed
 	$(BIN)/pytest -m "not server and not slow and not quiet and not alone" --numprocesses $(WORKERS) --dist worksteal

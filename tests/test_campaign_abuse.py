@@ -69,7 +69,9 @@ class Led:
         self.is_answered_soon()
         self.campaign.process.terminate()
         self.campaign.end(143)
-        assert self.campaign.names()[-2:] == ["released", "finished"]
+        # What was asked for before may be answered beside the release.
+        ending = [name for name in self.campaign.names() if not name.startswith("checkpoint_")]
+        assert ending[-2:] == ["released", "finished"]
 
 
 @pytest.fixture
