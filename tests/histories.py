@@ -14,6 +14,7 @@ from electctl.record import chain
 
 Obj = dict[str, Any]
 SECOND = 1_000_000_000
+MS = 1_000_000
 
 
 def line(
@@ -276,3 +277,32 @@ class World:
             found += [write(home / f"part-{n}", part) for n, part in enumerate(told)]
         rng.shuffle(found)
         return found
+
+
+def term(who: str, token: int | None, at: int) -> list[Obj]:
+    """One term of 60 ms with a command, all in order."""
+    return [
+        did("campaigning", at, who),
+        did("elected", at + 10 * MS, who, token, remaining=9.8),
+        did("command_started", at + 20 * MS, who, token, pid=7),
+        did("command_exited", at + 40 * MS, who, token, exit=0),
+        did("command_gone", at + 45 * MS, who, token, margin_ms=9000),
+        did("released", at + 60 * MS, who, token, led_until_ns=at + 50 * MS),
+        did("finished", at + 61 * MS, who, outcome="completed", exit_code=0, message=""),
+    ]
+
+
+def watched(*terms: tuple[str, int | None, int]) -> list[Obj]:
+    """What an observer saw of such terms."""
+    lines = [seen("recording", 1), seen("vacant", 2)]
+    for who, token, at in terms:
+        lines += [seen("holder", at + 11 * MS, who, token), seen("vacant", at + 52 * MS)]
+    return [*lines, seen("recorded", lines[-1]["boottime_ns"] + 1000 * MS)]
+
+
+TERMS = (("a", 5, 100 * MS), ("b", 6, 300 * MS))
+
+
+def good() -> tuple[list[Obj], list[Obj], list[Obj]]:
+    """A record, and what two campaigns told, that hold."""
+    return watched(*TERMS), term(*TERMS[0]), term(*TERMS[1])
