@@ -77,6 +77,7 @@ class World:
         self.said: list[Gone | Stuck] = []
         self.sent: list[tuple[int, tuple[int, ...]]] = []
         self.main_reaped = False
+        self.end_told = False
         self.destroyed: list[float] = []
         #: Called after each look, as a tree goes on living.
         self.meanwhile: Callable[[], None] = lambda: None
@@ -151,8 +152,10 @@ class World:
                 del self.processes[process.pid]
                 self.machine.forget(process.pid)
                 self.main_reaped |= process.pid == MAIN
-        if self.main_reaped and self.machine.state == "running":
-            self.on_main_ended()
+        if self.main_reaped and not self.end_told:
+            self.end_told = True
+            if self.machine.state == "running":
+                self.on_main_ended()
             self.feed(stopping.MainEnded())
         if not self.processes:
             self.feed(stopping.NoChildLeft())
@@ -451,6 +454,16 @@ def test_the_last_transitions_can_be_asked_for() -> None:
     assert "Stop(timeout=5.0" in text
     assert "1 processes, signals=[15, 18]" in text
     assert "1 of 1 alive" in text
+
+
+def test_what_is_for_main_alone_is_not_sent_once_it_was_killed_and_waited_for() -> None:
+    world = World()
+    world.spawn(MAIN, obeys=False, killable=False)
+    world.feed(Kill())
+    world.turn()
+    assert world.main_reaped
+    world.feed(Signal(signal.SIGUSR1, "main"))
+    assert (MAIN, (signal.SIGUSR1,)) not in world.sent
 
 
 # Whatever happens, in any order
