@@ -31,46 +31,48 @@ def judged(home: Path, rng: random.Random, terms: int, *, faults: bool) -> Verdi
     return Histories(world.files(home)).verify()
 
 
-def never_accused(home: Path, rng: random.Random, terms: int) -> None:
-    verdict = judged(home, rng, terms, faults=True)
-    assert verdict.violation is None, verdict.violation
-
-
-def complete_holds(home: Path, rng: random.Random, terms: int) -> None:
-    verdict = judged(home, rng, terms, faults=False)
-    assert (verdict.word, verdict.doubts, verdict.violation) == ("holds", (), None)
-
-
 RANDOM = given(st.randoms(use_true_random=False), st.integers(0, 12))
 
 
 @RANDOM
 @settings(SETTINGS, max_examples=200)
 def test_a_correct_history_is_never_accused(home: Path, rng: random.Random, terms: int) -> None:
-    never_accused(home, rng, terms)
+    verdict = judged(home, rng, terms, faults=True)
+    assert verdict.violation is None, verdict.violation
 
 
 @RANDOM
 @settings(SETTINGS, max_examples=100)
 def test_a_correct_history_without_gaps_holds(home: Path, rng: random.Random, terms: int) -> None:
-    complete_holds(home, rng, terms)
+    verdict = judged(home, rng, terms, faults=False)
+    assert (verdict.word, verdict.doubts, verdict.violation) == ("holds", (), None)
 
 
-# By a seed: hypothesis takes ten times as long for each number that it draws itself.
-SEED = given(st.integers(0, 2**64))
+#: Of histories, each with the next seed: hypothesis takes as long for an example of its own.
+ROW = 50
+FIRST = given(st.integers(0, 2**64))
+
+
+def rows(histories: int) -> settings:
+    return settings(SETTINGS, max_examples=histories // ROW)
 
 
 @pytest.mark.slow
-@SEED
-@settings(SETTINGS, max_examples=8_000)
-def test_8_000_correct_histories_are_not_accused(home: Path, seed: int) -> None:
-    rng = random.Random(seed)
-    never_accused(home, rng, rng.randint(0, 12))
+@FIRST
+@rows(8_000)
+def test_8_000_correct_histories_are_not_accused(home: Path, first: int) -> None:
+    for seed in range(first, first + ROW):
+        rng = random.Random(seed)
+        verdict = judged(home, rng, rng.randint(0, 12), faults=True)
+        assert verdict.violation is None, (seed, verdict.violation)
 
 
 @pytest.mark.slow
-@SEED
-@settings(SETTINGS, max_examples=2_000)
-def test_2_000_correct_histories_without_gaps_hold(home: Path, seed: int) -> None:
-    rng = random.Random(seed)
-    complete_holds(home, rng, rng.randint(0, 12))
+@FIRST
+@rows(2_000)
+def test_2_000_correct_histories_without_gaps_hold(home: Path, first: int) -> None:
+    for seed in range(first, first + ROW):
+        rng = random.Random(seed)
+        verdict = judged(home, rng, rng.randint(0, 12), faults=False)
+        found = (verdict.word, verdict.doubts, verdict.violation)
+        assert found == ("holds", (), None), (seed, found)

@@ -259,8 +259,8 @@ def test_colour_is_for_terminals_that_want_it(electctl: Electctl) -> None:
 
 @pytest.mark.slow
 def test_progress_is_shown_on_a_terminal_when_it_takes_long(electctl: Electctl) -> None:
-    lines: list[Obj] = [did("warning", n, "a", message="x" * 200) for n in range(1, 300_000)]
-    write(electctl.home / "h", [*lines, seen("vacant", 300_001)])
+    lines: list[Obj] = [did("warning", n, "a", message="x" * 200) for n in range(1, 180_000)]
+    write(electctl.home / "h", [*lines, seen("vacant", 180_001)])
     shown = on_a_terminal(electctl, "verify", "h")
     assert "verifying" in shown
     assert "%" in shown
