@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from queue import SimpleQueue
 
 import pytest
 from electctl_file import TRAITS
@@ -20,6 +21,7 @@ from electctl.contract.backend import Backend, Bid, Candidacy, Grant, Renewal
 from electctl.contract.lifecycle import Campaigning, Stay
 from electctl.contract.traits import Traits
 from electctl.contract.url import BackendURL
+from electctl.core import lease
 from electctl.core.elector import LeaderElector, default_id
 from electctl.errors import (
     ElectctlError,
@@ -540,6 +542,35 @@ def test_a_grant_that_comes_after_a_second_interrupt_is_given_back() -> None:
     backend.stuck.let_go.set()
     assert backend.stuck.closed.wait(5), "nobody gives back what came late"
     assert backend.stuck.log == ["release", "close"]
+
+
+# Clocks that drift ------------------------------------------------------------------------------
+
+
+def test_a_scheme_that_takes_no_allowance_off_is_not_believed() -> None:
+    """Although it declares that it does: neither for the grant nor for a renewal."""
+    backend = ScriptedBackend([win], replace(TRAITS, drift="scheme"))
+    told: SimpleQueue[lease.Extended] = SimpleQueue()
+
+    def note(instruction: lease.Instruction) -> None:
+        if isinstance(instruction, lease.Extended):
+            told.put(instruction)
+
+    with LeaderElector(backend).attempt("e", "a", ttl=6.0, on_change=note).run():
+        for _ in ("grant", "renewal"):
+            extended = told.get(timeout=10)
+            assert extended.valid_until <= extended.since + 6.0 - lease.drift_allowance(6.0)
+
+
+def test_a_grant_with_the_allowance_taken_off_keeps_the_plan() -> None:
+    """It is not taken off again, and the store did not grant another TTL."""
+    left = 6.0 - lease.drift_allowance(6.0)
+    backend = ScriptedBackend([granting(left)], replace(TRAITS, drift="scheme"))
+    elector = LeaderElector(backend)
+    with elector.campaign("e", "a", ttl=6.0) as leadership:
+        planned = elector.timing(6.0)
+        assert leadership.timing.ttl == pytest.approx(planned.ttl)
+        assert leadership.timing.renew_interval == pytest.approx(planned.renew_interval)
 
 
 # Margin -------------------------------------------------------------------------------------------

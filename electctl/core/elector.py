@@ -18,7 +18,7 @@ from electctl.base.clock import now
 from electctl.contract.backend import Backend, Bid, Candidacy, Grant, Holder
 from electctl.contract.naming import check_name
 from electctl.core.leadership import Leadership, Listener, Word
-from electctl.core.lease import MARGIN, Timing
+from electctl.core.lease import MARGIN, Timing, ttl_granted
 from electctl.core.receipt import Receipt
 from electctl.core.registry import open_backend
 from electctl.errors import (
@@ -282,7 +282,8 @@ class Attempt:
 
     def _timing_for(self, grant: Grant) -> Timing:
         try:
-            return self._timing.granted(grant.ttl, self._grace)
+            ttl = ttl_granted(self._backend.traits, grant.ttl, self.bid.ttl)
+            return self._timing.granted(ttl, self._grace)
         except UnsafeTiming as error:
             raise UnsafeTiming(
                 f"the store granted {grant.ttl:g} s instead of {self.bid.ttl:g} s: {error.message}",
