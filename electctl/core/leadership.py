@@ -80,7 +80,8 @@ class Checkpoint:
                     unknown = error
                     pause = self._leadership.timing.retry_interval
                     if isinstance(error, Throttled):
-                        pause = max(pause, error.retry_after)
+                        # Asked once more while what is certain of our leadership lasts.
+                        pause = max(pause, min(error.retry_after, self._leadership.remaining()))
                     if self._leadership.lost.wait(pause):
                         raise _unknown_write(error) from error
 
