@@ -519,6 +519,31 @@ def test_causes_that_go_in_a_circle_have_an_end() -> None:
     assert "Connection refused" in translate(error, "127.0.0.1:1").message
 
 
+@pytest.mark.parametrize(
+    ("wait", "least", "most"), [(None, 5, 5), (-1, 5, 5), (60, 5, 5), (2, 1, 2)]
+)
+def test_a_first_contact_takes_no_longer_than_the_wait(
+    monkeypatch: pytest.MonkeyPatch, wait: float | None, least: float, most: float
+) -> None:
+    """So the time for each of several servers is a part of the wait."""
+    given: list[float] = []
+
+    def timed(*_: object, timeout: float, **__: object) -> None:
+        given.append(timeout)
+        raise Unreachable("silence")
+
+    monkeypatch.setattr(Links, "timed", timed)
+    bid = Bid("e", "a", 4.5, 1.0)
+    with (
+        closing(open_backend(f"redis://{HOST}:1")) as backend,
+        closing(backend.candidacy(bid)) as candidacy,
+        pytest.raises(Unreachable),
+    ):
+        candidacy.acquire(None if wait is None else now() + wait)
+    (timeout,) = given
+    assert least <= timeout <= most
+
+
 class Compared(tuple[str, int]):
     """An address; while it is first compared with another, something else happens."""
 
