@@ -71,16 +71,22 @@ class Unreachable(ElectctlError):
     exit_code = 69
 
 
+#: Seconds for which a store is left alone at most, whatever it says. A rate limit may say the rest
+#: of a day, and a date by a clock that is wrong comes to years: nobody who waits to lead, or who
+#: watches, can do without an answer for that long, and one request a minute is no load.
+LONGEST_PATIENCE = 60.0
+
+
 class Throttled(Unreachable):
     """The backend has answered that it is asked too much. The request has not acted.
 
-    ``retry_after`` is for how many seconds it asks to be left alone; 0 if it does not say. It is
-    heeded, but no lease is counted longer for it.
+    ``retry_after`` is for how many seconds it asks to be left alone; 0 if it does not say, and no
+    more than :data:`LONGEST_PATIENCE`. It is heeded, but no lease is counted longer for it.
     """
 
     def __init__(self, message: str, *, retry_after: float = 0.0, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
-        self.retry_after = retry_after
+        self.retry_after = min(max(0.0, retry_after), LONGEST_PATIENCE)  # 0 also for "nan"
 
 
 class MissingDependency(ElectctlError):

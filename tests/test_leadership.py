@@ -24,6 +24,7 @@ from electctl.errors import (
     LeadershipLost,
     OutcomeUnknown,
     Refused,
+    Throttled,
     Unreachable,
 )
 
@@ -77,13 +78,13 @@ class Play:
         self.on_extended: Callable[[], None] = lambda: None
         self._leaderships: list[Leadership] = []
 
-    def lead(self, *, age: float = 0.0) -> Leadership:
-        timing = Timing.plan(TTL)
+    def lead(self, *, age: float = 0.0, ttl: float = TTL) -> Leadership:
+        timing = Timing.plan(ttl)
         leadership = Leadership(
             FileBackend(BackendURL.parse("file:///nowhere")),
             self.candidacy,
-            Bid("e", "a", TTL, timing.request_timeout),
-            Grant(7, now() - age, TTL),
+            Bid("e", "a", ttl, timing.request_timeout),
+            Grant(7, now() - age, ttl),
             timing,
             self._listen,
         )
@@ -344,6 +345,36 @@ def test_a_write_still_unknown_when_the_leadership_ends_is_unknown(play: Play) -
         leadership.checkpoint.set(b"v")
     assert caught.value.hint
     assert len(play.candidacy.writes) > 1
+
+
+def test_a_store_that_asks_for_patience_gets_what_is_left_of_the_lease(play: Play) -> None:
+    answers = iter([Throttled("slow down", retry_after=60.0), None])
+
+    def write() -> None:
+        answer = next(answers)
+        if answer is not None:
+            raise answer
+
+    play.candidacy.on_write = write
+    leadership = play.lead(ttl=30.0)
+    leadership.lost = waited = Waited()
+    leadership.checkpoint.set(b"v")
+    (pause,) = waited.pauses
+    assert leadership.timing.retry_interval <= pause < 30
+    assert len(play.candidacy.writes) == 2
+
+
+class Waited(threading.Event):
+    """Is over at once, and knows for how long it was to be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.pauses.append(timeout)
+        return self.is_set()
 
 
 def test_a_stale_write_is_refused_and_not_repeated(play: Play) -> None:

@@ -32,6 +32,7 @@ from electctl.core.lease import (
     Tick,
     Timing,
     drift_allowance,
+    ttl_granted,
 )
 from electctl.errors import UnsafeTiming
 from electctl_redis.traits import TRAITS
@@ -201,23 +202,54 @@ def test_a_store_that_says_by_itself_that_the_grant_is_gone_ends_it_at_once(
     assert lease.reason in ("deleted", "expired")  # the latter where it was stepping down
 
 
+CORE = replace(TRAITS, ttl_step=0)
+SCHEME = replace(CORE, drift="scheme")
+
+
 @given(st.floats(1, 1e4), st.floats(0.7, 1))
 def test_a_scheme_that_takes_drift_off_itself_does_not_pay_twice(ttl: float, part: float) -> None:
-    ours = Timing.of(replace(TRAITS, ttl_step=0), ttl)
-    own = Timing.of(replace(TRAITS, ttl_step=0, drift="scheme"), ttl)
-    assert (ours.drift, own.drift) == (drift_allowance(ttl), 0)
-    assert own.room == ours.room > 0
+    ours, own = Timing.of(CORE, ttl), Timing.of(SCHEME, ttl)
+    assert own == ours, "a plan reckons with the allowance, whoever takes it off"
     left = ttl - drift_allowance(ttl)
-    by_core, by_scheme = Lease(ours, since=5, ttl=ttl), Lease(own, since=5, ttl=left)
+    granted = ttl_granted(SCHEME, left, ttl)
+    assert granted == pytest.approx(ttl)
+    assert own.granted(granted, None).renew_interval == pytest.approx(ours.renew_interval)
+    by_core, by_scheme = Lease(ours, since=5, ttl=ttl), Lease(own, since=5, ttl=granted)
+    assert by_scheme.valid_until == pytest.approx(5 + left)
     assert by_scheme.valid_until == pytest.approx(by_core.valid_until)
-    for lease in (by_core, by_scheme):
+    renewed = ttl * part
+    renewed_left = renewed - drift_allowance(renewed)
+    for lease, event in (
+        (by_core, Renewed(1, 6, renewed)),
+        (by_scheme, Renewed(1, 6, ttl_granted(SCHEME, renewed_left, ttl))),
+    ):
         lease.start(5.0)
         lease.handle(Tick(), 5 + ours.renew_interval)
-    renewed = ttl * part
-    by_core.handle(Renewed(1, 6, renewed), 6)
-    by_scheme.handle(Renewed(1, 6, renewed - drift_allowance(renewed)), 6)
+        lease.handle(event, 6)
     assert by_scheme.valid_until == pytest.approx(by_core.valid_until)
-    assert own.granted(ttl / 2, 0).drift == 0, "a grant that differs is taken as it is, too"
+
+
+@given(st.floats(1, 1e4), st.floats(0, 1, exclude_max=True))
+def test_what_a_scheme_takes_off_beyond_our_allowance_stays_off(ttl: float, more: float) -> None:
+    left = (ttl - drift_allowance(ttl)) * (1 - more)
+    lease = Lease(Timing.plan(ttl), since=5, ttl=ttl_granted(SCHEME, left, ttl))
+    assert lease.valid_until == pytest.approx(5 + left)
+
+
+@given(st.floats(1, 1e4), st.floats(0, 2))
+def test_a_scheme_that_takes_off_less_than_our_allowance_gains_nothing(
+    ttl: float, less: float
+) -> None:
+    """Down to nothing, which is the defect, and to a store that granted more than was asked."""
+    left = ttl - drift_allowance(ttl) + less * drift_allowance(ttl)
+    lease = Lease(Timing.plan(ttl), since=5, ttl=ttl_granted(SCHEME, left, ttl))
+    assert lease.valid_until <= 5 + ttl - drift_allowance(ttl)
+
+
+def test_a_plan_is_refused_alike_whoever_takes_the_allowance_off() -> None:
+    for traits in (CORE, SCHEME):
+        with pytest.raises(UnsafeTiming, match=r"must exceed the drift allowance"):
+            Timing.of(traits, 0.35)
 
 
 def test_a_request_time_out_of_a_longer_ttl_must_fit_the_grant() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -162,3 +163,22 @@ def test_a_watch_of_looks_tells_what_is_new_and_nothing_else() -> None:
     assert watch.next(0.01) is None
     watch.close()
     assert watch.next(60) is None
+
+
+def test_a_watch_looks_once_an_interval_however_often_it_is_asked() -> None:
+    look, times = counted([View(None)] * 10)
+    watch = PollingWatch(cast("Callable[[], View]", look), 600)
+    assert watch.next(0) == View(None)
+    for timeout in (0, 0.01, 0.01):
+        assert watch.next(timeout) is None
+    assert len(times) == 1
+
+
+def test_a_watch_tells_of_a_store_that_asks_for_longer_than_it_may_wait() -> None:
+    look, times = counted([Throttled("slow down", retry_after=60), "never asked for"])
+    watch = PollingWatch(cast("Callable[[], View]", look), 0.001)
+    began = now()
+    with pytest.raises(Throttled, match="slow down"):
+        watch.next(0.05)
+    assert len(times) == 1
+    assert now() - began >= 0.05

@@ -16,6 +16,7 @@ from electctl.contract.url import BackendURL
 from electctl.core.elector import LeaderElector, connect
 from electctl.errors import ConfigError, ElectctlError, Refused, Unreachable
 from electctl.lab.ports import HOST, HeldPort
+from electctl.lab.proxy import Proxy
 from electctl_redis.cluster_lab import PRIMARIES, ShardedCluster
 from electctl_redis.connect import Links
 from electctl_redis.failures import NEEDED_RIGHTS
@@ -259,6 +260,19 @@ def test_the_first_that_is_named_may_be_silent(nodes: ShardedCluster, named: str
     finally:
         nodes.servers[0].resume()
         wait_for(nodes.settled, 60, what="the cluster is whole")
+
+
+def test_a_silent_seed_costs_nothing_of_the_grant(nodes: ShardedCluster, named: str) -> None:
+    """Validity counts from the request that took the lock, not from the search for who has it."""
+    addresses = [node.address for node in nodes.servers]
+    with Proxy(addresses[0]) as silent:
+        silent.swallow()
+        url = nodes.url_for([(HOST, silent.port), *addresses[1:]])
+        with staged(url.replace("://", f"://{LOGIN}@"), named) as stage:
+            began = now()
+            _, grant = stage.lead("a", ttl=1.5)
+            assert silent.counters.requests.swallowed
+            assert grant.since >= began + 0.5, "no silence is given up sooner than that"
 
 
 @pytest.mark.slow

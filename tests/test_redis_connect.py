@@ -10,8 +10,9 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,10 @@ from electctl.errors import (
 )
 from electctl.lab.cluster import Cluster
 from electctl.lab.ports import HOST, HeldPort
-from electctl_redis.candidacy import RedisCandidacy
 from electctl_redis.connect import Links
 from electctl_redis.failures import CLIENT_ERRORS, NEEDED_RIGHTS, translate
 from electctl_redis.lab import RedisCluster, SentinelCluster
+from electctl_redis.slots import Slots
 from electctl_redis.target import Target
 from electctl_redis.traits import TRAITS, traits_of
 from tests.processes import wait_for
@@ -518,19 +519,53 @@ def test_causes_that_go_in_a_circle_have_an_end() -> None:
     assert "Connection refused" in translate(error, "127.0.0.1:1").message
 
 
-def test_a_grant_stands_though_its_way_could_not_be_measured(
-    redis_url: str, election: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("wait", "least", "most"), [(None, 5, 5), (-1, 5, 5), (60, 5, 5), (2, 1, 2)]
+)
+def test_a_first_contact_takes_no_longer_than_the_wait(
+    monkeypatch: pytest.MonkeyPatch, wait: float | None, least: float, most: float
 ) -> None:
-    """The first answer came late, and the server is gone when it is asked again how late."""
+    """So the time for each of several servers is a part of the wait."""
+    given: list[float] = []
 
-    def gone(_candidacy: RedisCandidacy) -> None:
-        raise Unreachable("Redis cannot be reached")
+    def timed(*_: object, timeout: float, **__: object) -> None:
+        given.append(timeout)
+        raise Unreachable("silence")
 
-    monkeypatch.setattr(RedisCandidacy, "_measure", gone)
-    bid = Bid(election, "a", 2.0, 1e-9)  # any answer comes later
+    monkeypatch.setattr(Links, "timed", timed)
+    bid = Bid("e", "a", 4.5, 1.0)
     with (
-        closing(open_backend(redis_url)) as backend,
+        closing(open_backend(f"redis://{HOST}:1")) as backend,
         closing(backend.candidacy(bid)) as candidacy,
+        pytest.raises(Unreachable),
     ):
-        assert candidacy.acquire(now()) is not None
-        assert candidacy.contacted
+        candidacy.acquire(None if wait is None else now() + wait)
+    (timeout,) = given
+    assert least <= timeout <= most
+
+
+class Compared(tuple[str, int]):
+    """An address; while it is first compared with another, something else happens."""
+
+    meanwhile: list[Callable[[], None]]
+    __hash__ = tuple.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        while self.meanwhile:
+            self.meanwhile.pop()()
+        return super().__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+
+def test_what_is_learnt_while_a_node_is_forgotten_is_kept() -> None:
+    dead, lives = (HOST, 1), (HOST, 2)
+    slots = Slots([dead, lives])
+    slots.learn(b"a", dead)
+    slots.learn(b"b", lives)
+    node = Compared(dead)
+    node.meanwhile = [partial(slots.learn, b"c", lives)]  # as another thread may
+    slots.forget(node)
+    assert [slots.owner(key) for key in (b"a", b"b", b"c")] == [None, lives, lives]
+    assert slots.seeds == (lives, dead)

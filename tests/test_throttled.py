@@ -7,6 +7,7 @@ each test says.
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 
 import grpc
@@ -164,6 +165,27 @@ def test_an_observer_leaves_it_alone_too(patience: float, seen: list[str]) -> No
         assert next(changes).kind == "recovered"
     first, second = backend.looks[:2]
     assert second - first >= patience
+
+
+@pytest.mark.parametrize("asked", [60.5, 86400.0, 1e300, math.inf])
+def test_a_store_is_left_alone_for_a_minute_at_most(asked: float) -> None:
+    assert Throttled("slow down", retry_after=asked).retry_after == 60
+
+
+@pytest.mark.parametrize("asked", [-1.0, -math.inf, math.nan])
+def test_what_is_no_time_is_none(asked: float) -> None:
+    assert Throttled("slow down", retry_after=asked).retry_after == 0
+
+
+def test_an_observer_of_a_store_that_asks_for_ages_can_be_closed() -> None:
+    backend = OverloadedBackend(1, 1e300)
+    observation = Observation(backend, "e")
+    changes = iter(observation)
+    assert next(changes).kind == "unreachable"
+    closer = threading.Timer(0.1, observation.close)
+    closer.start()
+    assert list(changes) == []
+    closer.join()
 
 
 def test_etcd_says_that_it_is_asked_too_much() -> None:

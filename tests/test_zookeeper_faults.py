@@ -23,6 +23,7 @@ from electctl.testing.stage import Contender, eventually
 from electctl_zookeeper.candidacy import ZooKeeperCandidacy
 from electctl_zookeeper.lab import ZooKeeperCluster
 from electctl_zookeeper.names import in_order
+from electctl_zookeeper.session import Session
 from electctl_zookeeper.wire import Wire
 from tests.zookeeper import cluster, kazoo_client
 from tests.zookeeper_stage import SOON, TTL, Contend, children, contending, queued
@@ -135,7 +136,7 @@ class TestFaults:
         queued(elector, election, "b")
         contend("c")
         queued(elector, election, "b", "c")
-        end_session(server, waiter)
+        end_session(server, session_of(waiter))
         queued(elector, election, "c", "b")
         leader.check()
 
@@ -144,7 +145,7 @@ class TestFaults:
     ) -> None:
         first = contend("a")
         leader = first.elected(SOON)
-        end_session(server, first)
+        end_session(server, session_of(first))
         eventually("the loss is definite", lambda: refused(leader.candidacy.renew), SOON)
         with pytest.raises(LeadershipLost):
             leader.candidacy.write_checkpoint("", b"x", 1)
@@ -237,15 +238,19 @@ def keep_trying(candidacy: ZooKeeperCandidacy) -> Grant:
     raise AssertionError("not elected in ten tries")
 
 
-def end_session(
-    server: ZooKeeperCluster, contender: Contender, before: Callable[[], None] | None = None
-) -> None:
-    """From outside, with the session's own id and password: a second client closes it."""
+def session_of(contender: Contender) -> Session:
     candidacy = contender.attempt.candidacy
     assert isinstance(candidacy, ZooKeeperCandidacy)
     assert candidacy.session is not None
+    return candidacy.session
+
+
+def end_session(
+    server: ZooKeeperCluster, session: Session, before: Callable[[], None] | None = None
+) -> None:
+    """From outside, with the session's own id and password: a second client closes it."""
     host, port = server.servers[0].address
-    thief = KazooClient(f"{host}:{port}", client_id=candidacy.session.identity)
+    thief = KazooClient(f"{host}:{port}", client_id=session.identity)
     thief.start(timeout=15)
     if before is not None:
         before()
@@ -327,7 +332,7 @@ def test_a_leader_learns_of_its_loss_before_its_next_renewal(
                 sent.clear()
                 elector.evict(election, force=True)
             else:
-                end_session(server, contender, before=sent.clear)
+                end_session(server, session_of(contender), before=sent.clear)
             assert leadership.lost.wait(5.0)
             assert leadership.reason in ("deleted", "expired")
             assert leadership.remaining() == 0
@@ -336,3 +341,27 @@ def test_a_leader_learns_of_its_loss_before_its_next_renewal(
         if not sent:
             return
     raise AssertionError("it was told by a renewal, each time")
+
+
+def test_a_session_that_ends_before_its_sentry_stands_is_told_of_too(
+    server: ZooKeeperCluster,
+    elector: LeaderElector,
+    election: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the grant, not a renewal later."""
+
+    def end(session: Session) -> None:  # the last step before the sentry
+        end_session(server, session)
+        eventually("the end is known here", lambda: session.ended_there, 10.0)
+
+    monkeypatch.setattr(Session, "end_with_proof", end)
+    told: list[str] = []
+    candidacy = elector.backend.candidacy(Bid(election, "a", 10.0, 1.0, told.append))
+    try:
+        assert candidacy.acquire(now() + SOON) is not None
+        assert told == ["expired"]
+        with pytest.raises(LeadershipLost):
+            candidacy.renew()
+    finally:
+        candidacy.close()

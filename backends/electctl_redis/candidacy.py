@@ -79,7 +79,7 @@ class RedisCandidacy(Candidacy):
         """Enter, wait and return the grant. The lock is taken by one request where it is free."""
         try:
             while True:
-                answer = self._try()
+                answer = self._try(deadline)
                 if isinstance(answer, Grant):
                     return answer
                 if deadline is not None and now() >= deadline:
@@ -97,11 +97,11 @@ class RedisCandidacy(Candidacy):
         self._withdraw()
         return None
 
-    def _try(self) -> Grant | _Busy:
+    def _try(self, deadline: float | None) -> Grant | _Busy:
         stamp = b"" if self._subscription is None else self._stamp or b"0"
-        since, remained = now(), self._may_remain
+        remained = self._may_remain
         self._may_remain = True
-        answer = self._links.script(
+        since, answer = self._links.timed(
             scripts.ACQUIRE,
             (*self.keys.queue, self.keys.floor),
             self.keys.channels,
@@ -109,14 +109,11 @@ class RedisCandidacy(Candidacy):
             self._ttl_ms,
             stamp,
             interrupt=self._interrupt,
-            # Nothing runs out yet, and a slow way takes several round trips to connect.
-            timeout=None if self.contacted else max(FIRST_CONTACT, self.bid.request_timeout),
+            timeout=None if self.contacted else self._first_contact(deadline),
         )
-        slow = not self.contacted and now() - since > self.bid.request_timeout
+        if not self.contacted:
+            self._measured(now() - since)
         self.contacted = True
-        if slow:
-            with contextlib.suppress(ElectctlError):
-                self._measure()
         if answer[0] == 1:
             return Grant(token=answer[1], since=since, ttl=self.bid.ttl)
         value, left = answer[1], answer[2] / 1000
@@ -137,11 +134,17 @@ class RedisCandidacy(Candidacy):
             return math.inf
         return now() + scripts.glance_in(rank, left, self.bid.ttl)
 
-    def _measure(self) -> None:
-        """Whether it is only connecting that took so long."""
-        began = now()
-        self._links.call("PTTL", self.keys.lock, key=self.keys.lock, timeout=FIRST_CONTACT)
-        took = now() - began
+    def _first_contact(self, deadline: float | None) -> float:
+        """Seconds for the first request.
+
+        Nothing runs out yet, and a slow way takes several round trips to connect. But who waits for
+        less time still wants to hear of all the servers that are named.
+        """
+        left = math.inf if deadline is None or deadline <= now() else deadline - now()
+        return max(min(FIRST_CONTACT, left), self.bid.request_timeout)
+
+    def _measured(self, took: float) -> None:
+        """The first answer took so many seconds."""
         slow = too_slow("Redis", took, 1, self.bid.request_timeout, self.bid.ttl)
         if slow is not None:
             self._notes.add(slow)
@@ -240,8 +243,7 @@ class RedisCandidacy(Candidacy):
 
     def renew(self) -> Renewal:
         """Extend the lock if its value is still ours."""
-        since = now()
-        answer = self._links.script(
+        since, answer = self._links.timed(
             scripts.RENEW, (self.keys.lock, self.keys.term), self.value, self._ttl_ms
         )
         if answer is None:

@@ -112,17 +112,33 @@ class Links:
 
         Raises Interrupted as well as ours.
         """
+        return self.timed(script, keys, *args, interrupt=interrupt, timeout=timeout)[1]
+
+    def timed(
+        self,
+        script: Script,
+        keys: tuple[bytes, ...],
+        *args: bytes | str | int,
+        interrupt: Interrupt | None = None,
+        timeout: float | None = None,
+    ) -> tuple[float, Any]:
+        """As :meth:`script`: just before what was answered was sent, and the answer.
+
+        Nothing that was sent before that has acted, and no time is in it for finding the server:
+        one that is silent, a connection, a node that has the key no more.
+        """
         deadline = now() + (timeout or self.timeout)
         rest = (len(keys), *keys, *args)
 
-        def run(link: Link, asking: bool) -> Any:
+        def run(link: Link, asking: bool) -> tuple[float, Any]:
             how: dict[str, Any] = {"deadline": deadline, "interrupt": interrupt, "asking": asking}
             try:
-                return link.call("EVALSHA", script.sha, *rest, **how)
+                return now(), link.call("EVALSHA", script.sha, *rest, **how)
             except redis.exceptions.NoScriptError:
-                return link.call("EVAL", script.text, *rest, **how)
+                return now(), link.call("EVAL", script.text, *rest, **how)
 
-        return self._follow(keys[0], run, deadline)
+        found: tuple[float, Any] = self._follow(keys[0], run, deadline)
+        return found
 
     # Which server --------------------------------------------------------------------------------
 

@@ -36,6 +36,12 @@ class Slots:
         self._owners[slot_of(key)] = owner
 
     def forget(self, node: Address) -> None:
-        """That node failed: ask others who has what it had."""
-        self._owners = {slot: one for slot, one in [*self._owners.items()] if one != node}
+        """That node failed: ask others who has what it had.
+
+        What another thread learns meanwhile stays; but of a slot that the node had it may be asked
+        for once more.
+        """
+        for slot, one in self._owners.copy().items():
+            if one == node:
+                self._owners.pop(slot, None)
         self.seeds = tuple(sorted(self.seeds, key=lambda seed: seed == node))

@@ -175,6 +175,9 @@ class ZooKeeperCandidacy(Candidacy):
     def _on_change(self) -> None:
         """From kazoo's threads: the state of our connection is another."""
         self._wake.set()
+        self._tell_if_over()
+
+    def _tell_if_over(self) -> None:
         session = self._session
         if self._sentry is not None and session is not None and session.ended_there:
             self.bid.superseded("expired")
@@ -347,6 +350,7 @@ class ZooKeeperCandidacy(Candidacy):
         assert place.name is not None, "elected before we entered"
         self._sentry = Sentry(session, self.paths.child(place.name), self._gone)
         self._sentry.post()
+        self._tell_if_over()  # it may have ended before there was a sentry
         return Grant(place.token, session.known_since, granted)
 
     def _touch(self, session: Session, place: _Place, timeout: float) -> None:

@@ -66,7 +66,8 @@ class Grant:
     """The store made us the leader.
 
     ``since`` is a reading of :func:`electctl.base.clock.now` from before the request that the
-    store's expiry counts from was sent; ``ttl`` is what the store granted, in seconds.
+    store's expiry counts from was sent; ``ttl`` is what the store granted, in seconds; less the
+    allowance for drift where :attr:`Traits.drift` says that the scheme takes it off.
     """
 
     token: int | None

@@ -99,7 +99,9 @@ class Traits:
     #: True where one look cannot take over an expired lease. Only an observer judges like that.
     needs_observation: bool = False
     #: Who takes the allowance for clocks that drift off a grant's TTL: the core, or the scheme,
-    #: whose :attr:`Grant.ttl` is then what is left. It is taken off once.
+    #: whose :attr:`Grant.ttl` and :attr:`Renewal.ttl` are then what is left. It is taken off once.
+    #: The core reckons with its own allowance when it plans, and believes no scheme that took off
+    #: less of the TTL asked for (:func:`electctl.core.lease.ttl_granted`).
     drift: Literal["core", "scheme"] = "core"
     #: Renewals sent within the time in which one must be confirmed.
     renewals: int = 3

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Self
 
 from electctl.base import forks, threads
 from electctl.base.clock import now
-from electctl.contract.backend import Backend, Bid, Candidacy, Grant, Holder
+from electctl.contract.backend import Backend, Bid, Candidacy, Grant, Holder, View
 from electctl.contract.naming import check_name
 from electctl.core.leadership import Leadership, Listener, Word
-from electctl.core.lease import MARGIN, Timing
+from electctl.core.lease import MARGIN, Timing, ttl_granted
 from electctl.core.receipt import Receipt
 from electctl.core.registry import open_backend
 from electctl.errors import (
@@ -282,7 +282,8 @@ class Attempt:
 
     def _timing_for(self, grant: Grant) -> Timing:
         try:
-            return self._timing.granted(grant.ttl, self._grace)
+            ttl = ttl_granted(self._backend.traits, grant.ttl, self.bid.ttl)
+            return self._timing.granted(ttl, self._grace)
         except UnsafeTiming as error:
             raise UnsafeTiming(
                 f"the store granted {grant.ttl:g} s instead of {self.bid.ttl:g} s: {error.message}",
@@ -412,14 +413,19 @@ class LeaderElector:
             return target
         deadline = None if wait is None else now() + wait
         asked = (target.id, target.token, target.key)
+
+        def gone(view: View | None) -> bool:
+            return view is not None and view.certain and view.term != asked
+
         watch = self.backend.watch(election)
         try:
             while True:
                 pause = _EVICT_POLL if deadline is None else min(_EVICT_POLL, deadline - now())
-                view = watch.next(max(0.0, pause))
-                if view is not None and view.certain and view.term != asked:
+                if gone(watch.next(max(0.0, pause))):
                     return target
                 if deadline is not None and now() >= deadline:
+                    if gone(self.backend.view(election)):  # a watch that polls looks now and then
+                        return target
                     raise Inconclusive(
                         f"{target.id!r} was asked to stop and still leads {election!r}",
                         hint="wait longer, or --force (which can itself make two leaders)",

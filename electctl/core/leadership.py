@@ -80,7 +80,8 @@ class Checkpoint:
                     unknown = error
                     pause = self._leadership.timing.retry_interval
                     if isinstance(error, Throttled):
-                        pause = max(pause, error.retry_after)
+                        # Asked once more while what is certain of our leadership lasts.
+                        pause = max(pause, min(error.retry_after, self._leadership.remaining()))
                     if self._leadership.lost.wait(pause):
                         raise _unknown_write(error) from error
 
@@ -150,6 +151,7 @@ class Leadership:
         self.backend = backend
         self.candidacy = candidacy
         self.election = bid.election
+        self._asked = bid.ttl
         self.candidate = bid.candidate
         self.token = grant.token
         self.timing = timing
@@ -160,7 +162,7 @@ class Leadership:
         self.checkpoint = Checkpoint(self)
         #: What went wrong when the grant was given back; it then runs out by itself.
         self.release_error: ElectctlError | None = None
-        self._lease = lease.Lease(timing, since=grant.since, ttl=grant.ttl)
+        self._lease = lease.Lease(timing, since=grant.since, ttl=self._granted(grant.ttl))
         self._on_change = on_change
         self._stay = stay
         self._renewals: deque[int] = deque()
@@ -305,7 +307,11 @@ class Leadership:
             return lease.RenewalUnknown(seq, error.message, error.retry_after)
         except ElectctlError as error:
             return lease.RenewalUnknown(seq, error.message)
-        return lease.Renewed(seq, renewal.since, renewal.ttl, renewal.stop_requested)
+        ttl = self._granted(renewal.ttl)
+        return lease.Renewed(seq, renewal.since, ttl, renewal.stop_requested)
+
+    def _granted(self, ttl: float) -> float:
+        return lease.ttl_granted(self.backend.traits, ttl, self._asked)
 
     def _carry_out(self, instructions: list[lease.Instruction]) -> None:
         for instruction in instructions:

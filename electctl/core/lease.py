@@ -9,7 +9,7 @@ Rules (numbers as in docs/architecture.md):
 
 - validity is ``since + ttl granted − drift``, where ``since`` was read before the request went out
   and the drift allowance is 1 % of the TTL + 50 ms (Gray and Cheriton, "Leases", SOSP 1989,
-  section 5, on clocks of bounded drift); nothing where the scheme has taken it off already;
+  section 5, on clocks of bounded drift), whoever takes it off (:func:`ttl_granted`);
 - a renewal that is late, refused or unknown never extends it;
 - SIGTERM is due ``grace + margin`` before the end of validity and SIGKILL ``margin`` before it;
 - renewals go out often enough for one to be missed.
@@ -40,6 +40,19 @@ def drift_allowance(ttl: float) -> float:
     return ttl * DRIFT_RATE + DRIFT_FIXED
 
 
+def ttl_granted(traits: Traits, ttl: float, asked: float) -> float:
+    """The TTL of a grant or renewal of ``ttl`` seconds, with the allowance for drift still in it.
+
+    Where the scheme takes that allowance off (``Traits.drift``), it is put back, so that it is
+    taken off once, and a plan is the same on every scheme. A scheme that took off less, or nothing,
+    gains nothing by it: no more than the TTL ``asked`` for is believed. What it took off beyond
+    ours stays off.
+    """
+    if traits.drift == "core":
+        return ttl
+    return min(asked, (ttl + DRIFT_FIXED) / (1 - DRIFT_RATE))
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """The plan for one TTL, checked when it is built. Build it with :meth:`plan`."""
@@ -51,8 +64,6 @@ class Timing:
     margin: float = MARGIN
     #: Seconds one request may take where that is fixed already; None for the renewal interval.
     fixed_timeout: float | None = None
-    #: Whether a grant's TTL has the drift allowance taken off when it comes here.
-    drift_is_off: bool = False
 
     @classmethod
     def plan(
@@ -64,7 +75,6 @@ class Timing:
         proof_lag: int = 0,
         margin: float = MARGIN,
         fixed_timeout: float | None = None,
-        drift_is_off: bool = False,
     ) -> Timing:
         """The timing for ``ttl`` seconds; ``grace`` defaults to the smaller of 5 s and ttl / 3.
 
@@ -72,7 +82,7 @@ class Timing:
         kill a process tree on this host. Raises UnsafeTiming, naming the inequality that fails.
         """
         chosen = min(MAX_GRACE, ttl / 3) if grace is None else grace
-        return cls(ttl, chosen, renewals, proof_lag, margin, fixed_timeout, drift_is_off)
+        return cls(ttl, chosen, renewals, proof_lag, margin, fixed_timeout)
 
     @classmethod
     def of(
@@ -92,7 +102,6 @@ class Timing:
             renewals=traits.renewals,
             proof_lag=traits.proof_lag,
             margin=margin,
-            drift_is_off=traits.drift == "scheme",
         )
 
     def granted(self, ttl: float, grace: float | None) -> Timing:
@@ -108,7 +117,6 @@ class Timing:
             # The candidacy's requests were timed by the TTL asked for. A shorter grant must stand
             # one of them; a longer one is renewed no later for it.
             fixed_timeout=self.request_timeout,
-            drift_is_off=self.drift_is_off,
         )
 
     def __post_init__(self) -> None:
@@ -145,11 +153,7 @@ class Timing:
     @property
     def drift(self) -> float:
         """The drift allowance for the whole TTL."""
-        return self.drift_of(self.ttl)
-
-    def drift_of(self, ttl: float) -> float:
-        """Seconds to take off a grant of ``ttl`` seconds for clocks that drift."""
-        return 0.0 if self.drift_is_off else drift_allowance(ttl)
+        return drift_allowance(self.ttl)
 
     @property
     def room(self) -> float:
@@ -296,7 +300,7 @@ class Lease:
         self.state: State = "held"
         self.reason: Reason | None = None
         self.since = since
-        self.valid_until = since + ttl - timing.drift_of(ttl)
+        self.valid_until = since + ttl - drift_allowance(ttl)
         self._next_renewal = since + timing.renew_interval
         self._sent_at = since
         self._seq = 0
@@ -385,7 +389,7 @@ class Lease:
             return out
         # The latest word of the store counts, also where it granted less than before.
         self.since = event.since
-        self.valid_until = event.since + event.ttl - self.timing.drift_of(event.ttl)
+        self.valid_until = event.since + event.ttl - drift_allowance(event.ttl)
         self._next_renewal -= max(0.0, self.timing.ttl - event.ttl) / self.timing.renewals
         return [*out, self._extended()]
 

@@ -72,6 +72,8 @@ class Poll:
         self._pace = Pace(interval, jitter)
         self._chance = chance
         self._cancelled = threading.Event()
+        #: When :meth:`when_due` looks next.
+        self._due = 0.0
 
     def until(self, look: Callable[[], T | None], deadline: float | None) -> T | None:
         """What the first look brings that brings something.
@@ -80,19 +82,10 @@ class Poll:
         ``look`` raises; but Throttled only if the deadline comes before the server would answer.
         """
         while not self._cancelled.is_set():
-            throttled = None
-            try:
-                found = look()
-                if found is not None:
-                    return found
-            except Throttled as error:
-                throttled = error
-            pause = self._pace.after_a_look(
-                now(),
-                self._chance(),
-                deadline=deadline,
-                retry_after=throttled.retry_after if throttled else 0.0,
-            )
+            found, throttled = _looked(look)
+            if found is not None:
+                return found
+            pause = self._pause_after(throttled, deadline)
             self._wait(pause.until)
             if not pause.then_look:
                 if throttled is not None and not self._cancelled.is_set():
@@ -100,13 +93,46 @@ class Poll:
                 return None
         return None
 
+    def when_due(self, look: Callable[[], T | None], deadline: float) -> T | None:
+        """What a look brings that is due by ``deadline``; the first one is due at once.
+
+        As :meth:`until`, but at one pace through all calls, however short: no look is sooner after
+        the one before, and none is made because a deadline has come.
+        """
+        throttled = None
+        while True:
+            self._wait(min(self._due, deadline))
+            if self._cancelled.is_set():
+                return None
+            if self._due > deadline:
+                if throttled is not None:
+                    raise throttled
+                return None
+            found, throttled = _looked(look)
+            self._due = self._pause_after(throttled).until
+            if found is not None:
+                return found
+
+    def _pause_after(self, throttled: Throttled | None, deadline: float | None = None) -> Pause:
+        patience = 0.0 if throttled is None else throttled.retry_after
+        return self._pace.after_a_look(
+            now(), self._chance(), deadline=deadline, retry_after=patience
+        )
+
     def _wait(self, until: float) -> None:
         while (left := until - now()) > 0 and not self._cancelled.is_set():
             self._cancelled.wait(min(left, _LONGEST_WAIT))
 
     def cancel(self) -> None:
-        """Make :meth:`until` return None soon, now and whenever it is called again."""
+        """Make both return None soon, now and whenever they are called again."""
         self._cancelled.set()
+
+
+def _looked(look: Callable[[], T | None]) -> tuple[T | None, Throttled | None]:
+    try:
+        return look(), None
+    except Throttled as error:
+        return None, error
 
 
 class PollingCandidacy(Candidacy):
@@ -145,7 +171,7 @@ class PollingWatch(Watch):
 
     def next(self, timeout: float) -> View | None:
         """The current view first, then each that differs from the one before."""
-        return self._poll.until(self._news, now() + timeout)
+        return self._poll.when_due(self._news, now() + timeout)
 
     def _news(self) -> View | None:
         view = self._view()
