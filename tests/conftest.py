@@ -18,6 +18,7 @@ from electctl.lab.proxy import Proxy
 from electctl.lab.server import Server
 from tests import selection
 from tests.processes import Electctl
+from tests.warm import Warm, WarmElectctl
 
 # Whoever is started in the background of a script ignores these, and so would all that we start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -112,9 +113,20 @@ def electctl(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Electct
     """The real command line, in an empty home; what it leaves running is ended."""
     home = tmp_path / "home"
     home.mkdir()
-    command = Electctl(home)
+    if request.node.get_closest_marker("warm"):
+        command: Electctl = WarmElectctl(home, request.getfixturevalue("warm"))
+    else:
+        command = Electctl(home)
     yield command
     started = command.servers()
     command.end()
     if started and selection.without_servers(request.config):
         pytest.fail(f"it started {', '.join(started)}: mark it with pytest.mark.server")
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """What forks the command line, for the tests of this worker that ask for it."""
+    loaded = Warm()
+    yield loaded
+    loaded.close()

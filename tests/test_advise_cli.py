@@ -28,6 +28,8 @@ from electctl.faults.library import find
 from tests.campaigns import validate
 from tests.processes import Electctl, wait_for
 
+pytestmark = pytest.mark.warm
+
 NIGHTLY = {"audit": "no", "actions": "idempotent", "stakes": "low", "partitions": "rare"}
 PAYMENTS = {
     "audit": "yes",

@@ -349,6 +349,7 @@ def test_there_are_enough_of_them() -> None:
     assert min(map(len, (COMMAND_LINES, URLS, CONFIGS, RECORDS))) >= 10
 
 
+@pytest.mark.warm
 @pytest.mark.parametrize("bad", ALL, ids=lambda bad: f"{' '.join(bad.args)[:40]!a}-{bad.cause}")
 def test_bad_input(electctl: Electctl, tmp_path: Path, bad: Bad) -> None:
     here = tmp_path / "here"

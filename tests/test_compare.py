@@ -25,6 +25,8 @@ from electctl.core.registry import plugin, plugins, schemes
 from electctl.errors import ConfigError
 from tests.processes import Electctl
 
+pytestmark = pytest.mark.warm
+
 SCHEMAS = Path(package.__file__).parent / "schemas"
 ALL = promises()
 

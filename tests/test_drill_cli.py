@@ -22,6 +22,8 @@ from tests.campaigns import validate
 from tests.drill_results import result
 from tests.processes import Electctl, processes_with, wait_for
 
+pytestmark = pytest.mark.warm
+
 RESULT = result("redis", "pause:tree", "fenced", seed=1) | {
     "versions": {"electctl": __version__, "server": "redis", "client": None, "python": "3"}
 }

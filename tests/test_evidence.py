@@ -22,6 +22,8 @@ from tests.campaigns import validate
 from tests.drill_results import matrix, result, write
 from tests.processes import Electctl
 
+pytestmark = pytest.mark.warm
+
 PAGE = (Path(__file__).parent.parent / "docs" / "drills.md").read_text()
 (EXAMPLE,) = re.findall(r"^```json\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 

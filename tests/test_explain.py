@@ -16,6 +16,8 @@ from electctl.errors import UsageError
 from electctl.explain.glossary import Entry, load
 from tests.processes import Electctl
 
+pytestmark = pytest.mark.warm
+
 GLOSSARY = load()
 SCHEMA = json.loads((Path(package.__file__).parent / "schemas" / "explain.schema.json").read_text())
 

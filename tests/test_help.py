@@ -12,6 +12,8 @@ import pytest
 from electctl.cli.app import invoke, root
 from tests.processes import Electctl
 
+pytestmark = pytest.mark.warm
+
 HERE = Path(__file__).parent / "help"
 _UPDATE = bool(os.environ.get("ELECTCTL_UPDATE_SNAPSHOTS"))
 

@@ -24,6 +24,8 @@ from tests import operations as made
 from tests.campaigns import validate
 from tests.processes import Electctl
 
+pytestmark = pytest.mark.warm
+
 #: Histories with known verdicts, which are not part of the project.
 KNOWN = Path(
     os.environ.get("ELECTCTL_HISTORIES")
