@@ -5,6 +5,7 @@
 # make bench  measurements; nothing is asserted
 # make docs   writes the pages that are made from data (promises, glossary, JSON)
 # make site   the pages of docs/ as a site in site/, readable without network
+# make hunt   the tests that need no server, with other random examples each time
 # make soak   simulated Raft clusters, seed after seed, until stopped
 # make mutants TARGET=campaign   which small changes of what decides no test notices (raft, campaign, core)
 # make outside SCHEME=etcd NODES=3 ROUNDS=20   exclusion measured from outside, under every fault
@@ -33,7 +34,7 @@ SERVERS := redis-server:redis-server redis-sentinel:redis-sentinel openssl:opens
 # The tests start thousands of Pythons, which must not all compile the same modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test quick lint bench docs site soak mutants outside servers clean
+.PHONY: demo test quick lint bench docs site hunt soak mutants outside servers clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -63,6 +64,9 @@ docs: $(VENV)/developed
 
 site: docs
 	$(BIN)/mkdocs build --quiet --strict
+
+hunt: $(VENV)/developed
+	$(BIN)/pytest -m "not server and not quiet and not alone" --hypothesis-profile=random --numprocesses $(CORES) --dist worksteal
 
 soak: $(VENV)/developed
 	$(BIN)/python -m benchmarks.soak

@@ -39,8 +39,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for file in longest_first for item in file]
 
 
-# How long an example takes says nothing where several tests share a processor.
-hypothesis.settings.register_profile("shared", deadline=None)
+# How long an example takes says nothing where several tests share a processor. What fails once is
+# to fail always: other examples are drawn by ``--hypothesis-profile=random`` (make hunt).
+hypothesis.settings.register_profile("shared", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("random", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("shared")
 
 

@@ -116,6 +116,15 @@ class TestWhateverHappens:
         assert (checked.finish.outcome, checked.finish.exit_code) == ("internal_error", 70)
         assert checked.finish.again == "no"
 
+    def test_a_crash_after_what_would_pass_is_no_cause_to_go_on(self) -> None:
+        checked = Checked(orders.Plan(command=True))
+        checked.elect()
+        checked.feed(CannotStart(126, "x: cannot fork", transient=True))
+        checked.feed(orders.Crashed(InternalError("a bug")), TreeGone(checked.now))
+        checked.feed(orders.GivenBack(), orders.HookEnded())
+        assert checked.finish is not None
+        assert (checked.finish.outcome, checked.finish.again) == ("internal_error", "no")
+
     @given(plans, st.lists(events, max_size=30))
     def test_leadership_that_was_won_is_given_back_unless_something_cannot_be_killed(
         self, plan: orders.Plan, steps: list[orders.Event]

@@ -77,7 +77,7 @@ class Ending:
     def crash(self, error: InternalError) -> None:
         """A bug of ours counts before all else; the first one of several."""
         if self.cause != "crashed":
-            self.cause, self.error = "crashed", error
+            self.cause, self.error, self.transient = "crashed", error, False
 
     def stuck(self) -> None:
         """A process of the job cannot be killed."""
