@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -131,13 +132,19 @@ def running(mark: str) -> list[int]:
     return found
 
 
+def kill_all(mark: str) -> None:
+    """Kill those processes; one may be gone before."""
+    for pid in running(mark):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 @pytest.fixture
 def mark() -> Iterator[str]:
     """A time to sleep that no other process sleeps for."""
     made = f"37.{os.getpid():07d}{time.monotonic_ns() % 100000:05d}"
     yield made
-    for pid in running(made):
-        os.kill(pid, signal.SIGKILL)
+    kill_all(made)
 
 
 @pytest.mark.parametrize("how", ["due", "killed"])
@@ -253,6 +260,5 @@ def test_strangers_under_the_same_ids_are_left_alone(hidden: Path, mark: str) ->
         assert len(alive) == 40
     finally:
         del PLACES["nested"]
-        for pid in running(strangers):
-            os.kill(pid, signal.SIGKILL)
+        kill_all(strangers)
         driver.process.communicate(timeout=15)

@@ -15,6 +15,7 @@ from benchmarks.mutants import ROOT, TARGETS, Mutant, Target, _copy, known, muta
 EVERY = [(target, module) for target in TARGETS.values() for module in target.tests]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("target", "module"), EVERY, ids=[module for _, module in EVERY])
 def test_every_change_leaves_a_module_that_python_takes(target: Target, module: str) -> None:
     source = (ROOT / target.folder / f"{module}.py").read_text()

@@ -30,6 +30,7 @@ def test_a_planted_bug_is_found(bug: str) -> None:
     assert first_found(bug).violation is not None
 
 
+@pytest.mark.slow
 def test_a_failure_is_shrunk_to_a_readable_trace() -> None:
     bug = BUGS["token used again"]
     outcome = first_found("token used again")

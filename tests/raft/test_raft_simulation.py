@@ -1,4 +1,4 @@
-"""The real parts survive 300 seeds of a simulated minute.
+"""The real parts survive 200 seeds of a simulated minute.
 
 What this does not show: that nothing is wrong under another seed. ``benchmarks/soak.py`` goes on.
 """
@@ -16,7 +16,7 @@ from electctl.simulate.shrink import report
 from electctl.simulate.sights import Sight
 from electctl.simulate.weather import WEATHERS
 
-SEEDS = 300
+SEEDS = 200
 PORTIONS = 10
 
 
