@@ -21,7 +21,11 @@ def test_a_fork_of_the_leader_gives_nothing_away(tmp_path: Path) -> None:
     argv = ["-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider"]
     argv += ["--basetemp", str(tmp_path / "own"), "-k", "fork", str(suite)]
     done = subprocess.run(
-        [sys.executable, *argv], env=os.environ | DEFAULT, capture_output=True, text=True
+        [sys.executable, *argv],
+        env=os.environ | DEFAULT,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
@@ -158,6 +158,7 @@ class ProcessContender:
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            start_new_session=True,
         )
         assert self._process.stdin is not None
         # On stdin, because a URL may hold a password and the list of processes is public.
@@ -203,12 +204,13 @@ class ProcessContender:
         self._process.wait()
 
     def close(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
+        # Its children too: one that a client library has stuck in a fork would never end.
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()  # the word for a child that waits still
+        self._process.stdin.close()
         self._reader.join()
         self._process.stdout.close()
 
