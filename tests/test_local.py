@@ -154,7 +154,8 @@ def test_an_idle_server_ends_and_the_next_command_starts_one(terminal: Terminal)
             assert STARTED in done.stderr
         wait_for(terminal.ended, what="the end of an idle server")
         assert not terminal.server.address.exists()
-    assert terminal.server.log.read_text().count("stopped: idle for 0.2 s") == 3
+    # On a busy machine one may have ended before its command had got to it.
+    assert terminal.server.log.read_text().count("stopped: idle for 0.2 s") >= 3
 
 
 def test_whoever_comes_while_an_idle_server_leaves_is_served(
