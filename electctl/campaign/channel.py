@@ -11,8 +11,10 @@ import os
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from electctl.campaign.stopping import Deadline, Kill, Scope, Signal, Stop
 
@@ -50,35 +52,30 @@ __all__ = [
 # Orders ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Struct, frozen=True):
     """Run a command; the deadlines come first."""
 
     argv: list[str]
     env: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(Struct, frozen=True):
     """What the releaser gives back if electctl dies: a text that the backend understands."""
 
     receipt: str
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(Struct, frozen=True):
     """There is nothing to give back any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveAtEnd:
+class RemoveAtEnd(Struct, frozen=True):
     """Remove this directory if electctl dies without goodbye. Replaces an earlier one."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Goodbye:
+class Goodbye(Struct, frozen=True):
     """electctl leaves in good order: kill what is left, give nothing back."""
 
 
@@ -101,8 +98,7 @@ _NAMES = {kind: name for name, kind in _ORDERS.items()}
 # Events ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Struct, frozen=True):
     """The command runs."""
 
     pid: int
@@ -110,8 +106,7 @@ class Started:
     joined_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CannotStart:
+class CannotStart(Struct, frozen=True):
     """The command was not run; nothing else follows. 127: not found, 126: any other cause."""
 
     exit_code: int
@@ -120,8 +115,7 @@ class CannotStart:
     transient: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Exited:
+class Exited(Struct, frozen=True):
     """The command's own process ended; others of its tree may be left until :class:`TreeGone`."""
 
     #: The shell's way to say it: the exit code, or 128 + the number of the signal.
@@ -132,8 +126,7 @@ class Exited:
     overdue: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TreeGone:
+class TreeGone(Struct, frozen=True):
     """No process of the command is left, zombies included."""
 
     #: :func:`electctl.base.clock.now` when the last one had been waited for.
@@ -142,29 +135,25 @@ class TreeGone:
     left: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Stuck:
+class Stuck(Struct, frozen=True):
     """Killed, and still there after 10 s: it cannot be known when they end. TreeGone may follow."""
 
     left: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(Struct, frozen=True):
     """Something is weaker from now on, and the user is to be told."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class LastWords:
+class LastWords(Struct, frozen=True):
     """The guardian has failed by a fault of its own, and ends now."""
 
     report: str
 
 
-@dataclass(frozen=True, slots=True)
-class GuardianDied:
+class GuardianDied(Struct, frozen=True):
     """The guardian is gone; electctl itself is now killing the tree, TreeGone follows if any."""
 
     #: For a crash report: the fault, and what was decided last; empty if it was killed (SIGKILL).

@@ -5,8 +5,9 @@ Plain data, without behaviour. All times are seconds on :func:`electctl.base.clo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from electctl.campaign.channel import GuardianEvent, Scope
 from electctl.core import lease
@@ -27,8 +28,7 @@ Job = Literal["on_elected", "command"]
 Again = Literal["yes", "once_led", "no"]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What one term is to do once elected. Times in seconds."""
 
     command: bool = True
@@ -52,16 +52,14 @@ class Plan:
 # Events ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Elected:
+class Elected(Struct, frozen=True):
     """The attempt succeeded. ``grace`` is what the timing of this grant leaves for stopping."""
 
     token: int | None
     grace: float
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptFailed:
+class AttemptFailed(Struct, frozen=True):
     """The attempt ended without a grant, and has withdrawn.
 
     ``transient``: what this host lacked for it may be there again soon.
@@ -71,8 +69,7 @@ class AttemptFailed:
     transient: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Signalled:
+class Signalled(Struct, frozen=True):
     """Somebody told us to stop."""
 
     signum: int
@@ -80,44 +77,38 @@ class Signalled:
     reached_command: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Relayed:
+class Relayed(Struct, frozen=True):
     """A signal came that is the command's affair alone."""
 
     signum: int
 
 
-@dataclass(frozen=True, slots=True)
-class Crashed:
+class Crashed(Struct, frozen=True):
     """A thread of ours ended by an error that nobody foresaw."""
 
     error: InternalError
 
 
-@dataclass(frozen=True, slots=True)
-class MarkRead:
+class MarkRead(Struct, frozen=True):
     """The done mark was looked up: ``done`` describes it, "" where there is none."""
 
     done: str = ""
     error: ElectctlError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MarkWritten:
+class MarkWritten(Struct, frozen=True):
     """The done mark was written, or ``error`` says why not."""
 
     error: ElectctlError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class GivenBack:
+class GivenBack(Struct, frozen=True):
     """The release was delivered, or ``error`` says why not."""
 
     error: ElectctlError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class HookEnded:
+class HookEnded(Struct, frozen=True):
     """The on-lost hook is over."""
 
 
@@ -140,71 +131,59 @@ Event = (
 # Instructions ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Enter:
+class Enter(Struct, frozen=True):
     """Begin the attempt; answer with Elected or AttemptFailed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(Struct, frozen=True):
     """Make the attempt withdraw."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckAttempt:
+class CheckAttempt(Struct, frozen=True):
     """The attempt is late: if it should have ended by now, answer with AttemptFailed for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(Struct, frozen=True):
     """Have the guardian give the leadership back should we die."""
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(Struct, frozen=True):
     """There is nothing to give back any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """Find out once who leads, and say so."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadMark:
+class ReadMark(Struct, frozen=True):
     """Look up the done mark; answer with MarkRead."""
 
 
-@dataclass(frozen=True, slots=True)
-class WriteMark:
+class WriteMark(Struct, frozen=True):
     """Write the done mark; answer with MarkWritten."""
 
 
-@dataclass(frozen=True, slots=True)
-class StartJob:
+class StartJob(Struct, frozen=True):
     """Have the guardian start the command, or the on-elected hook."""
 
     job: Job
 
 
-@dataclass(frozen=True, slots=True)
-class Feed:
+class Feed(Struct, frozen=True):
     """Send the guardian new deadlines."""
 
     terminate_at: float
     kill_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(Struct, frozen=True):
     """Pass a signal on, without a limit to what follows."""
 
     signum: int
     scope: Scope
 
 
-@dataclass(frozen=True, slots=True)
-class StopTree:
+class StopTree(Struct, frozen=True):
     """``signum`` (0: none) to ``scope`` now, SIGKILL to all that is left ``timeout`` s later."""
 
     timeout: float
@@ -212,30 +191,25 @@ class StopTree:
     signum: int
 
 
-@dataclass(frozen=True, slots=True)
-class KillTree:
+class KillTree(Struct, frozen=True):
     """SIGKILL to the whole tree now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(Struct, frozen=True):
     """Give the leadership back; answer with GivenBack."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunOnLost:
+class RunOnLost(Struct, frozen=True):
     """Run the on-lost hook; answer with HookEnded."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class StopOnLost:
+class StopOnLost(Struct, frozen=True):
     """Kill the on-lost hook."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(Struct, frozen=True):
     """Emit an event. ``at`` is when it happened, where that is not now."""
 
     event: str
@@ -243,8 +217,7 @@ class Tell:
     at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Struct, frozen=True):
     """The term is over."""
 
     outcome: Outcome

@@ -26,8 +26,9 @@ import math
 import signal
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Literal, assert_never
+
+from msgspec import Struct
 
 from electctl.campaign.process import UNKNOWN_START, Key, Process
 
@@ -52,24 +53,21 @@ _REMEMBERED = 64
 # Events ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(Struct, frozen=True):
     """SIGTERM and SIGKILL are due then. The latest pair counts; their difference is the grace."""
 
     terminate_at: float
     kill_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(Struct, frozen=True):
     """Pass a signal on."""
 
     signum: int
     scope: Scope = "all"
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """Signal now, SIGKILL to all in ``timeout`` seconds, or at the deadline if that is sooner.
 
     ``signum`` 0 is no signal: the terminal has sent it already.
@@ -80,23 +78,19 @@ class Stop:
     signum: int = signal.SIGTERM
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(Struct, frozen=True):
     """SIGKILL to all now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Abandoned:
+class Abandoned(Struct, frozen=True):
     """electctl is gone without goodbye: nobody renews the leadership any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class MainEnded:
+class MainEnded(Struct, frozen=True):
     """The command's own process has ended, and was waited for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """What a look found, zombies included, in answer to :class:`Look` or :class:`Destroy`.
 
     ``settled`` is False if the tree was still forking at the end of a :class:`Destroy`.
@@ -106,13 +100,11 @@ class Seen:
     settled: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class NoChildLeft:
+class NoChildLeft(Struct, frozen=True):
     """The kernel says that there is no child, so no descendant either, for a subreaper."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """Time has passed."""
 
 
@@ -122,41 +114,35 @@ Event = Deadline | Signal | Stop | Kill | Abandoned | MainEnded | Seen | NoChild
 # Instructions ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """Look at the tree, and answer with :class:`Seen`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """Send these signals to exactly these processes."""
 
     processes: tuple[Process, ...]
     signals: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SendMain:
+class SendMain(Struct, frozen=True):
     """Send these signals to the command's own process, which has not been waited for."""
 
     signals: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Destroy:
+class Destroy(Struct, frozen=True):
     """Freeze, then kill all that is there; answer with :class:`Seen`, what there was."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(Struct, frozen=True):
     """Nothing is left. ``left`` were there after the command's own end, and were stopped."""
 
     at: float
     left: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stuck:
+class Stuck(Struct, frozen=True):
     """Killed, and ``left`` are still there after :data:`STUCK_LIMIT` seconds."""
 
     left: int
@@ -165,8 +151,7 @@ class Stuck:
 Instruction = Look | Send | SendMain | Destroy | Gone | Stuck
 
 
-@dataclass(slots=True)
-class _Telling:
+class _Telling(Struct):
     """A signal on its way to all."""
 
     signals: tuple[int, ...]
@@ -178,14 +163,13 @@ class _Telling:
     looks: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(Struct, frozen=True):
     """One event with what came of it, for a crash report."""
 
     at: float
     event: str
     state: State
-    out: tuple[str, ...] = field(default=())
+    out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.at:.3f} {self.event} -> {self.state}: {', '.join(self.out) or 'nothing'}"

@@ -19,8 +19,9 @@ All times are seconds on :func:`electctl.base.clock.now`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from msgspec import Struct
 
 from electctl.errors import UnsafeTiming
 
@@ -53,8 +54,7 @@ def ttl_granted(traits: Traits, ttl: float, asked: float) -> float:
     return min(asked, (ttl + DRIFT_FIXED) / (1 - DRIFT_RATE))
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(Struct, frozen=True):
     """The plan for one TTL, checked when it is built. Build it with :meth:`plan`."""
 
     ttl: float
@@ -188,13 +188,11 @@ def leading_rate(traits: Traits, timing: Timing) -> float:
 # Events ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """Time has passed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Renewed:
+class Renewed(Struct, frozen=True):
     """Renewal ``seq`` was confirmed: the store granted ``ttl`` from no earlier than ``since``."""
 
     seq: int
@@ -203,16 +201,14 @@ class Renewed:
     stop_requested: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RenewalRefused:
+class RenewalRefused(Struct, frozen=True):
     """Renewal ``seq`` was answered: the store no longer has our grant."""
 
     seq: int
     reason: Reason = "deleted"
 
 
-@dataclass(frozen=True, slots=True)
-class RenewalUnknown:
+class RenewalUnknown(Struct, frozen=True):
     """Renewal ``seq`` was not answered, or could not be sent."""
 
     seq: int
@@ -221,13 +217,11 @@ class RenewalUnknown:
     retry_after: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Released:
+class Released(Struct, frozen=True):
     """The holder gives the leadership back of its own accord."""
 
 
-@dataclass(frozen=True, slots=True)
-class Superseded:
+class Superseded(Struct, frozen=True):
     """The store said by itself, between two renewals, that it no longer has our grant."""
 
     reason: Reason = "deleted"
@@ -239,15 +233,13 @@ Event = Tick | Renewed | RenewalRefused | RenewalUnknown | Superseded | Released
 # Instructions ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class SendRenewal:
+class SendRenewal(Struct, frozen=True):
     """Send renewal ``seq``, and report what became of it."""
 
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Extended:
+class Extended(Struct, frozen=True):
     """The deadlines have moved."""
 
     valid_until: float
@@ -257,27 +249,23 @@ class Extended:
     since: float
 
 
-@dataclass(frozen=True, slots=True)
-class StopRequested:
+class StopRequested(Struct, frozen=True):
     """Somebody asked the store to have us stop. Leadership goes on until we release it."""
 
 
-@dataclass(frozen=True, slots=True)
-class RenewalFailed:
+class RenewalFailed(Struct, frozen=True):
     """For the record: a renewal brought no answer. Validity is unchanged."""
 
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class StepDown:
+class StepDown(Struct, frozen=True):
     """Stop acting now: no renewal came in time, and what is left is for stopping."""
 
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """Leadership is over. Nothing may act under it any more."""
 
     reason: Reason

@@ -7,7 +7,8 @@ before that undoes them all.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from electctl.raft.pure.commands import Command
 from electctl.raft.pure.leases import Effect
@@ -15,8 +16,7 @@ from electctl.raft.pure.replica import Replica, ReplicaEvent, ReplicaInstruction
 from electctl.raft.pure.steps import Became, Role, Tick
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """``led``: the term in which it led before; ``heirs``: it leads anew, and finds a queue.
 
     ``effects`` are what the table did: index, command, effect.

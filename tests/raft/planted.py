@@ -6,7 +6,8 @@ What this does not show: that it would find others.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from electctl.core import lease
 from electctl.raft.pure.client import Client

@@ -12,9 +12,10 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from electctl.base.clock import now
 from electctl.errors import ElectctlError, Refused, Unreachable, UsageError

@@ -12,7 +12,7 @@ Times are seconds on :func:`electctl.base.clock.now`, passed in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from electctl.core import lease
 from electctl.raft.pure.courier import FromServer, SendTo, WayLost, Woken
@@ -52,8 +52,7 @@ __all__ = [
 # Events ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class SaveValue:
+class SaveValue(Struct, frozen=True):
     """Write the next checkpoint under our grant. Ignored unless we lead."""
 
     slot: str
@@ -66,33 +65,28 @@ Event = Woken | FromServer | WayLost | SaveValue | GiveUp
 # Instructions ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Elected:
+class Elected(Struct, frozen=True):
     """We lead under ``token`` until ``valid_until``."""
 
     token: int
     valid_until: float
 
 
-@dataclass(frozen=True, slots=True)
-class Extended:
+class Extended(Struct, frozen=True):
     """We lead until ``valid_until``."""
 
     valid_until: float
 
 
-@dataclass(frozen=True, slots=True)
-class StopRequested:
+class StopRequested(Struct, frozen=True):
     """Somebody asked the holder to stop."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepDown:
+class StepDown(Struct, frozen=True):
     """Stop acting: the end of validity is near."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """We no longer lead."""
 
     reason: lease.Reason

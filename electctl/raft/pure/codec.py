@@ -1,9 +1,9 @@
-"""The dataclasses of this package as bytes and back, for the store, the snapshots and the wire.
+"""The values of this package as bytes and back, for the store, the snapshots and the wire.
 
 What this does not do: frame, sign or compress. It takes nothing for granted of what it decodes:
 anything but the exact shape raises Malformed, and what it builds is no larger than its input.
 
-The form is JSON: a dataclass is ``[name, field, …]``, a tuple a list, bytes base64. JSON because
+The form is JSON: a value is ``[name, field, …]``, a tuple a list, bytes base64. JSON because
 people can read it in the store, and the standard library decodes it in C.
 """
 
@@ -14,7 +14,6 @@ import binascii
 import json
 import types
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from electctl.errors import ElectctlError
@@ -29,7 +28,7 @@ _LARGEST = 2**63
 
 
 def encode(value: object) -> bytes:
-    """One dataclass of :mod:`messages`, :mod:`commands`, :mod:`requests` and the like."""
+    """One value of :mod:`messages`, :mod:`commands`, :mod:`requests` and the like."""
     return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -45,7 +44,7 @@ def _plain(value: Any) -> Any:
 
 
 class Decoder:
-    """Decodes values of one type: a dataclass, or a union of some."""
+    """Decodes values of one type, or of a union of some."""
 
     def __init__(self, kind: Any) -> None:
         self._check = _checker(kind)
@@ -81,7 +80,7 @@ def _make(kind: Any) -> Check:
         return _list_of(_checker(get_args(kind)[0]))
     if get_origin(kind) in (Union, types.UnionType):
         return _union(get_args(kind))
-    return _dataclass(kind)
+    return _struct(kind)
 
 
 def _bytes(plain: Any) -> bytes:
@@ -125,9 +124,9 @@ def _list_of(item: Check) -> Check:
     return check
 
 
-def _dataclass(kind: Any) -> Check:
+def _struct(kind: Any) -> Check:
     hints = get_type_hints(kind)
-    parts = [_checker(hints[field.name]) for field in fields(kind)]
+    parts = [_checker(hints[name]) for name in kind.__struct_fields__]
     name = kind.__name__
     length = len(parts) + 1
 
@@ -140,7 +139,7 @@ def _dataclass(kind: Any) -> Check:
 
 
 def _union(kinds: tuple[Any, ...]) -> Check:
-    """A union of dataclasses, told apart by name, or of one kind with None."""
+    """A union of types, told apart by name, or of one kind with None."""
     if type(None) in kinds:
         rest = [kind for kind in kinds if kind is not type(None)]
         present = _checker(rest[0]) if len(rest) == 1 else _union(tuple(rest))

@@ -10,7 +10,7 @@ once (Ongaro's thesis, section 6.3). A delayed command of a session that has end
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 #: The sequence number of who closes a session that is not their own: after all of its own.
 LAST_SEQ = 1 << 62
@@ -18,20 +18,17 @@ LAST_SEQ = 1 << 62
 # Commands ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Noop:
+class Noop(Struct, frozen=True):
     """Changes nothing. A new leader commits one to learn what is committed (thesis, 6.4)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
+class Open(Struct, frozen=True):
     """Start a session. It must be renewed within ``ttl_ms`` milliseconds, again and again."""
 
     ttl_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Enter:
+class Enter(Struct, frozen=True):
     """Join the queue of an election; the first in it leads."""
 
     session: int
@@ -40,16 +37,14 @@ class Enter:
     candidate: str
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(Struct, frozen=True):
     """Give up the leadership, or the place in the queue. The session stays open."""
 
     session: int
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Save:
+class Save(Struct, frozen=True):
     """Write a checkpoint if the session leads under ``token``.
 
     ``version`` grows with each value under one token: a lower one is ignored.
@@ -63,23 +58,20 @@ class Save:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(Struct, frozen=True):
     """Leave, and end the session."""
 
     session: int
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Expire:
+class Expire(Struct, frozen=True):
     """End a session that the leader has not heard of in time. Proposed by leaders only."""
 
     session: int
 
 
-@dataclass(frozen=True, slots=True)
-class Evict:
+class Evict(Struct, frozen=True):
     """Ask the holder of ``token`` to stop; with ``force`` take its leadership away at once.
 
     It names the term of leadership, so it can be repeated and can never hit a later one. Forced,
@@ -91,8 +83,7 @@ class Evict:
     force: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(Struct, frozen=True):
     """Note what a wall clock shows (Unix time, seconds), so that entries before this one have an
     age. It decides nothing but what counts as long unused.
     """
@@ -100,8 +91,7 @@ class Stamp:
     at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
+class Sweep(Struct, frozen=True):
     """Remove an election's checkpoints, if it is over and ``used`` is the entry of its last use."""
 
     election: str
@@ -129,47 +119,39 @@ def weight(command: Command) -> int:
 # Results -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Struct, frozen=True):
     """The session's number."""
 
     session: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entered:
+class Entered(Struct, frozen=True):
     """In the queue, or leading under ``token`` if that is not None."""
 
     token: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """It was done, or there was nothing left to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stale:
+class Stale(Struct, frozen=True):
     """Nothing was done: the token is not the one under which the session leads."""
 
 
-@dataclass(frozen=True, slots=True)
-class Superseded:
+class Superseded(Struct, frozen=True):
     """Nothing was done: a later command of the session has been applied."""
 
 
-@dataclass(frozen=True, slots=True)
-class Busy:
+class Busy(Struct, frozen=True):
     """Nothing was done: the session has entered another election."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(Struct, frozen=True):
     """Nothing was done: there is no such session (any more)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Full:
+class Full(Struct, frozen=True):
     """Nothing was done: the table has as many sessions, or bytes, as it may have."""
 
 

@@ -10,7 +10,8 @@ Times are seconds on the caller's clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from electctl.raft.pure.requests import Answer, Ask, Follow, Reply, Request, Retry, Told
 
@@ -18,36 +19,31 @@ from electctl.raft.pure.requests import Answer, Ask, Follow, Reply, Request, Ret
 PAUSE = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Woken:
+class Woken(Struct, frozen=True):
     """Time has passed; due at :meth:`Courier.wake_at`."""
 
 
-@dataclass(frozen=True, slots=True)
-class FromServer:
+class FromServer(Struct, frozen=True):
     """``message`` came from the node ``server``."""
 
     server: int
     message: Told
 
 
-@dataclass(frozen=True, slots=True)
-class WayLost:
+class WayLost(Struct, frozen=True):
     """The connection to the node ``server`` is broken, or cannot be made."""
 
     server: int
 
 
-@dataclass(frozen=True, slots=True)
-class SendTo:
+class SendTo(Struct, frozen=True):
     """Send ``request`` to the node ``server``; it may be lost."""
 
     server: int
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(Struct, frozen=True):
     """One request until its answer. ``since``: when it was first sent, ``until``: given up."""
 
     request: Request
@@ -63,8 +59,7 @@ class Exchange:
     copies: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Struct, frozen=True):
     """The exchange is over, with this reply; None: given up, outcome unknown."""
 
     exchange: Exchange

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import islice
+
+from msgspec import Struct
 
 from electctl.raft.pure.messages import Persist
 from electctl.raft.pure.replica import Replica, ReplicaEvent, ReplicaInstruction, Tell
@@ -29,8 +30,7 @@ from electctl.raft.pure.steps import Became, Campaign, Send, Tick
 BATCH = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(Struct, frozen=True):
     """Make these durable, all or nothing, before anything that follows is carried out."""
 
     persists: tuple[Persist, ...]

@@ -20,6 +20,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from heapq import nsmallest
 
+from msgspec import Struct
+
 from electctl.raft.pure.commands import (
     Busy,
     Close,
@@ -76,8 +78,7 @@ class Election:
     queue: deque[int] = field(default_factory=deque)
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(Struct, frozen=True):
     """A value, and the grant under which it was written."""
 
     token: int
@@ -85,8 +86,7 @@ class Checkpoint:
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(Struct, frozen=True):
     """The session leads the election from now on."""
 
     session: int
@@ -94,8 +94,7 @@ class Granted:
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(Struct, frozen=True):
     """What one command did: its result, the grant that followed, the session that ended."""
 
     result: Result
@@ -103,8 +102,7 @@ class Effect:
     ended: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """How a session stands in its election.
 
     ``entered`` is False before it entered, and after it left or was evicted. ``ahead`` counts

@@ -10,13 +10,12 @@ is the term that was asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from electctl.raft.pure.commands import Command
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One entry of the log."""
 
     index: int
@@ -24,8 +23,7 @@ class Entry:
     command: Command
 
 
-@dataclass(frozen=True, slots=True)
-class Vote:
+class Vote(Struct, frozen=True):
     """RequestVote (section 5.2); with ``pre`` only a question, which binds nobody (thesis, 9.6).
 
     ``handed``: the leader itself has asked for this election (thesis, 3.10 and 4.2.3).
@@ -38,8 +36,7 @@ class Vote:
     handed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class VoteReply:
+class VoteReply(Struct, frozen=True):
     """The answer to :class:`Vote`."""
 
     term: int
@@ -47,8 +44,7 @@ class VoteReply:
     pre: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(Struct, frozen=True):
     """AppendEntries (section 5.3)."""
 
     term: int
@@ -58,8 +54,7 @@ class Append:
     commit: int
 
 
-@dataclass(frozen=True, slots=True)
-class AppendReply:
+class AppendReply(Struct, frozen=True):
     """``index`` is the last index known to match; if ``rejected``, the ``prev_index`` asked for.
 
     On a rejection the follower's log may agree with the leader's up to ``hint`` at most, where its
@@ -73,8 +68,7 @@ class AppendReply:
     hint_term: int
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(Struct, frozen=True):
     """I lead. ``round`` numbers the leader's heartbeats, so that answers can be told apart."""
 
     term: int
@@ -82,16 +76,14 @@ class Heartbeat:
     round: int
 
 
-@dataclass(frozen=True, slots=True)
-class HeartbeatReply:
+class HeartbeatReply(Struct, frozen=True):
     """The answer to the heartbeat of that round; round 0 to a leader of an earlier term."""
 
     term: int
     round: int
 
 
-@dataclass(frozen=True, slots=True)
-class Install:
+class Install(Struct, frozen=True):
     """InstallSnapshot (section 7) in one message: the state after the entry ``index``."""
 
     term: int
@@ -100,8 +92,7 @@ class Install:
     state: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class TimeoutNow:
+class TimeoutNow(Struct, frozen=True):
     """From a leader that hands over (thesis, 3.10): stand for election at once."""
 
     term: int
@@ -112,8 +103,7 @@ Message = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """The lease table after the entry ``index``, which had ``term``; stands for all before it."""
 
     index: int = 0
@@ -121,8 +111,7 @@ class Snapshot:
     state: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Persist:
+class Persist(Struct, frozen=True):
     """What must be durable, all or nothing, before any instruction after this one is carried out.
 
     Entries of the store from ``first`` on are replaced by ``entries``; None leaves them as they
@@ -136,8 +125,7 @@ class Persist:
     snapshot: Snapshot | None
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """What a store holds: all that a node knows when it starts."""
 
     term: int = 0

@@ -21,7 +21,8 @@ before the node knows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from electctl.raft.pure.commands import (
     Command,
@@ -89,23 +90,20 @@ _HEAVY = 8 << 20
 _PAGE = 500
 
 
-@dataclass(frozen=True, slots=True)
-class FromClient:
+class FromClient(Struct, frozen=True):
     """``request`` came from ``client``, a name under which the transport can answer."""
 
     client: str
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
-class Departed:
+class Departed(Struct, frozen=True):
     """``client`` has no connection any more: it follows nothing."""
 
     client: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(Struct, frozen=True):
     """Send ``message`` to ``client``; it may be lost."""
 
     client: str
@@ -117,8 +115,7 @@ ReplicaEvent = Tick | Campaign | HandOver | Receive | FromClient | Departed
 ReplicaInstruction = Persist | Send | Tell | Became
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
+class _Pending(Struct, frozen=True):
     """A renewal or a read that waits for its proof."""
 
     round: int

@@ -7,43 +7,38 @@ number.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from electctl.raft.pure.commands import ClientCommand, Result
 from electctl.raft.pure.leases import Checkpoint, Standing
 
 
-@dataclass(frozen=True, slots=True)
-class Submit:
+class Submit(Struct, frozen=True):
     """Commit this command and tell its result."""
 
     command: ClientCommand
 
 
-@dataclass(frozen=True, slots=True)
-class Renew:
+class Renew(Struct, frozen=True):
     """Give the session its full TTL again, and tell how it stands."""
 
     session: int
 
 
-@dataclass(frozen=True, slots=True)
-class LookElection:
+class LookElection(Struct, frozen=True):
     """Who leads and who waits."""
 
     election: str
 
 
-@dataclass(frozen=True, slots=True)
-class LookCheckpoint:
+class LookCheckpoint(Struct, frozen=True):
     """The last value of that slot."""
 
     election: str
     slot: str
 
 
-@dataclass(frozen=True, slots=True)
-class Follow:
+class Follow(Struct, frozen=True):
     """Who leads and who waits: now, and again whenever that has changed, under the same id.
 
     It ends with the connection, or with :class:`Retry` when the node leads no more.
@@ -52,8 +47,7 @@ class Follow:
     election: str
 
 
-@dataclass(frozen=True, slots=True)
-class LookLeft:
+class LookLeft(Struct, frozen=True):
     """Elections that are over and have left checkpoints: the next after that name."""
 
     after: str
@@ -62,23 +56,20 @@ class LookLeft:
 Ask = Submit | Renew | LookElection | LookCheckpoint | Follow | LookLeft
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """``id`` is the client's own and comes back with the answer."""
 
     id: int
     ask: Ask
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(Struct, frozen=True):
     """The command was committed and applied, with this result."""
 
     result: Result
 
 
-@dataclass(frozen=True, slots=True)
-class Renewed:
+class Renewed(Struct, frozen=True):
     """The session was given its full TTL; None: there is no such session (any more).
 
     ``twin``: another live session of this candidate comes before it in the same election.
@@ -88,8 +79,7 @@ class Renewed:
     twin: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ElectionSeen:
+class ElectionSeen(Struct, frozen=True):
     """One election at a moment after the question was asked. ``token`` is None when vacant.
 
     ``session`` is the holder's; without a renewal it ends ``left_ms`` milliseconds later.
@@ -103,15 +93,13 @@ class ElectionSeen:
     waiting: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointSeen:
+class CheckpointSeen(Struct, frozen=True):
     """The value at a moment after the question was asked; None if there is none."""
 
     checkpoint: Checkpoint | None
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Struct, frozen=True):
     """One of them: the entry of its last use, and when that was at the latest (Unix time in
     seconds; 0: since the last time that was noted).
     """
@@ -121,15 +109,13 @@ class Left:
     at: int
 
 
-@dataclass(frozen=True, slots=True)
-class LeftSeen:
+class LeftSeen(Struct, frozen=True):
     """In the order of their names; none if there are no more."""
 
     found: tuple[Left, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Struct, frozen=True):
     """Ask again, at ``leader`` if that is known; a command may or may not have acted."""
 
     leader: int | None
@@ -138,16 +124,14 @@ class Retry:
 Reply = Applied | Renewed | ElectionSeen | CheckpointSeen | LeftSeen | Retry
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """The reply to request ``id``."""
 
     id: int
     reply: Reply
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(Struct, frozen=True):
     """Not asked for: something has happened to this session. A hint: renew it now to see.
 
     It has been granted its election, or this node no longer leads.

@@ -16,8 +16,9 @@ Times are seconds on :func:`electctl.base.clock.now`, passed in.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from electctl.core import lease
 from electctl.raft.pure.commands import (
@@ -55,15 +56,13 @@ class Stage(Enum):
 # Events ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class RenewNow:
+class RenewNow(Struct, frozen=True):
     """Renew under the caller's ``number``. Ignored unless we lead."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(Struct, frozen=True):
     """Write a checkpoint under our grant. Ignored unless we lead, and while it is under way.
 
     ``version`` grows with each value; the store never goes back to a lower one of this grant.
@@ -74,8 +73,7 @@ class Write:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(Struct, frozen=True):
     """Give back what we have, and end the session."""
 
 
@@ -85,23 +83,20 @@ SessionEvent = Woken | FromServer | WayLost | RenewNow | Write | GiveUp
 # Instructions ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Led:
+class Led(Struct, frozen=True):
     """A renewal, first sent at ``since``, has confirmed that we lead under ``token``."""
 
     token: int
     since: float
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What became of a :class:`RenewNow`."""
 
     event: lease.Renewed | lease.RenewalRefused | lease.RenewalUnknown
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(Struct, frozen=True):
     """What became of a :class:`Write`: True written, False refused, None unknown.
 
     ``full``: refused because the cluster's table may not grow; we go on leading.
@@ -114,18 +109,15 @@ class Saved:
     full: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TwinSeen:
+class TwinSeen(Struct, frozen=True):
     """Somebody else who is alive came before us under our id. We go on waiting."""
 
 
-@dataclass(frozen=True, slots=True)
-class TableFull:
+class TableFull(Struct, frozen=True):
     """The cluster takes no more sessions, or no more names. The session ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class Over:
+class Over(Struct, frozen=True):
     """The session has ended, or nobody answered within its TTL; nothing more will come."""
 
 

@@ -7,7 +7,8 @@ What this does not do: say which entries it stands for;
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from electctl.raft.pure.codec import Decoder, encode
 from electctl.raft.pure.commands import Result
@@ -15,8 +16,7 @@ from electctl.raft.pure.leases import Checkpoint, Election, LeaseTable, Session
 from electctl.raft.pure.times import Times
 
 
-@dataclass(frozen=True, slots=True)
-class _Session:
+class _Session(Struct, frozen=True):
     number: int
     ttl_ms: int
     last_seq: int
@@ -25,8 +25,7 @@ class _Session:
     candidate: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Election:
+class _Election(Struct, frozen=True):
     name: str
     holder: int | None
     token: int
@@ -34,27 +33,23 @@ class _Election:
     queue: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Slot:
+class _Slot(Struct, frozen=True):
     election: str
     slot: str
     checkpoint: Checkpoint
 
 
-@dataclass(frozen=True, slots=True)
-class _Use:
+class _Use(Struct, frozen=True):
     election: str
     index: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Time:
+class _Time(Struct, frozen=True):
     index: int
     at: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
+class _Table(Struct, frozen=True):
     """Without times: as stores hold it that were written before there were any."""
 
     sessions: tuple[_Session, ...]
@@ -62,8 +57,7 @@ class _Table:
     slots: tuple[_Slot, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _TimedTable:
+class _TimedTable(Struct, frozen=True):
     sessions: tuple[_Session, ...]
     elections: tuple[_Election, ...]
     slots: tuple[_Slot, ...]

@@ -6,15 +6,15 @@ scheduler does to them is the core's business (:mod:`electctl.raft.pure.core`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from electctl.raft.pure.commands import Command
 from electctl.raft.pure.messages import Entry, Message, Persist, Snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """Times in ticks, sizes in entries. A follower waits 1 to 2 × ``election_ticks``.
 
     A message holds no more entries than ``batch``, nor than have ``batch_bytes`` of checkpoints
@@ -40,43 +40,36 @@ class Role(Enum):
 # Events ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """One tick of this node's clock has passed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Campaign:
+class Campaign(Struct, frozen=True):
     """Do not wait for the time-out: find out now whether an election could be won."""
 
 
-@dataclass(frozen=True, slots=True)
-class HandOver:
+class HandOver(Struct, frozen=True):
     """Let another node lead, if this one does; :attr:`Raft.heir` tells which shall."""
 
 
-@dataclass(frozen=True, slots=True)
-class Receive:
+class Receive(Struct, frozen=True):
     """``message`` came from the node ``sender``."""
 
     sender: int
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Propose:
+class Propose(Struct, frozen=True):
     """Append the commands to the log. Does nothing on a node that does not lead, or hands over."""
 
     commands: tuple[Command, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Confirm:
+class Confirm(Struct, frozen=True):
     """Prove that we still lead: :attr:`Raft.covering` tells which round will be the proof."""
 
 
-@dataclass(frozen=True, slots=True)
-class Compact:
+class Compact(Struct, frozen=True):
     """Drop the log up to ``index``, which is committed: ``state`` is the table after it."""
 
     index: int
@@ -89,30 +82,26 @@ Event = Tick | Campaign | HandOver | Receive | Propose | Confirm | Compact
 # Instructions: carry them out in order -----------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """Send ``message`` to the node ``to``; it may be lost."""
 
     to: int
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(Struct, frozen=True):
     """These entries are committed, the next in order."""
 
     entries: tuple[Entry, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Restore:
+class Restore(Struct, frozen=True):
     """Replace the table by this snapshot's; entries after it follow."""
 
     snapshot: Snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class Became:
+class Became(Struct, frozen=True):
     """The role, the term or the leader has changed."""
 
     role: Role
@@ -120,8 +109,7 @@ class Became:
     leader: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Confirmed:
+class Confirmed(Struct, frozen=True):
     """A majority has answered heartbeat ``round`` in this term, so we led when it was sent."""
 
     round: int

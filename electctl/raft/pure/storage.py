@@ -7,7 +7,8 @@ What the store in memory does not do: outlive its process. It is for tests; the 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from electctl.raft.pure.messages import Persist, Stored
 

@@ -5,13 +5,12 @@ What this does not show: which of the two should go. The one that came later is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from electctl.raft.pure.leases import LeaseTable, Standing
 
 
-@dataclass(frozen=True, slots=True)
-class _Heard:
+class _Heard(Struct, frozen=True):
     """The ticks at which a session was heard of: first, last but one, last."""
 
     first: int

@@ -14,7 +14,7 @@ must. From then on a client sends :data:`FROM_CLIENT` and gets :data:`TO_CLIENT`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from electctl.raft.pure.codec import Decoder, Malformed, encode
 from electctl.raft.pure.messages import Message
@@ -34,8 +34,7 @@ _HEAD = 4
 # Greetings ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ClientHello:
+class ClientHello(Struct, frozen=True):
     """A client. Answers go to the connection that greeted last under ``name``; it must be unique.
 
     A client that connects again keeps its name, so that what it asked before finds it.
@@ -44,8 +43,7 @@ class ClientHello:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class PeerHello:
+class PeerHello(Struct, frozen=True):
     """Node ``number`` of ``voters`` looks for node ``to``.
 
     ``store`` names its store for as long as that lives, so that a node that lost its store, or one
@@ -58,8 +56,7 @@ class PeerHello:
     store: str
 
 
-@dataclass(frozen=True, slots=True)
-class Welcome:
+class Welcome(Struct, frozen=True):
     """This is node ``number`` of ``voters``."""
 
     number: int
@@ -67,8 +64,7 @@ class Welcome:
     store: str
 
 
-@dataclass(frozen=True, slots=True)
-class Farewell:
+class Farewell(Struct, frozen=True):
     """We do not talk to you. The connection is closed after it."""
 
     reason: str
@@ -77,15 +73,13 @@ class Farewell:
 # Status ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class StatusAsked:
+class StatusAsked(Struct, frozen=True):
     """How is this node? Every node answers for itself, whether or not it has a leader."""
 
     id: int
 
 
-@dataclass(frozen=True, slots=True)
-class NodeStatus:
+class NodeStatus(Struct, frozen=True):
     """The answer. Indices are of the log; what it says of others is hearsay.
 
     ``ready``: it leads and has applied an entry of its own term. ``reached``: the other nodes to
