@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,17 @@ def test_what_can_be_undone_is_undone(burdened: Burdened) -> None:
                  "electctl campaign big -q -- sh -c "
                  "'head -c 200000 /dev/zero | electctl checkpoint set -'")  # fmt: skip
     assert len(burdened.run("electctl checkpoint get big").stdout) == 200_000
+
+
+def test_a_umask_shuts_nobody_out(burdened: Burdened) -> None:
+    """Root would not notice, so the modes are looked at."""
+    burdened.run("umask 777; exec electctl campaign nightly -q -- electctl check -q")
+    home = burdened.server.home
+    assert stat.S_IMODE(home.parent.parent.stat().st_mode) & 0o700 == 0o700
+    for directory in (home.parent, home, home / "data"):
+        assert stat.S_IMODE(directory.stat().st_mode) & 0o700 == 0o700
+    for name in ("starting", "log", "socket", "data/raft.db"):
+        assert stat.S_IMODE((home / name).stat().st_mode) == 0o600
 
 
 def test_niceness_is_undone_or_said(burdened: Burdened) -> None:

@@ -113,10 +113,12 @@ def serve(
     certificates are taken in by the next connection, or at SIGHUP.
     """
     import asyncio
+    import os
 
     from electctl.raft.io.server import Node
 
     frame = Frame.of(ctx)
+    os.umask(0o077)  # not one that shuts us out of our own store, or lets others in
     config = _config(
         number, data, listen, peers or [], local,
         _ELECTION_TIMEOUT if election_timeout is None else election_timeout, idle,

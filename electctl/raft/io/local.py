@@ -48,9 +48,11 @@ START_TIMEOUT = 15.0
 END_TIMEOUT = 10.0
 _CONNECT_TIMEOUT = 2.0
 _POLL = 0.02
-#: Starts that must fail before that is told: one fails too where the store is still in the hands of
-#: a server that ends at this moment, or of one whose client was killed while it started it.
+#: Starts that must fail before that is told, and seconds over which. They fail too where the store
+#: is still in the hands of a server that ends at this moment, of one whose client was killed while
+#: it started it, or of one whose socket was removed (it makes another within a second).
 _ATTEMPTS = 2
+_PATIENCE = 2.5
 #: Bytes of the log above which a new one is begun at a start.
 _LONG_LOG = 1 << 20
 #: What of our environment it gets: what the interpreter and the C library need, and no secrets.
@@ -85,6 +87,7 @@ class LocalServer:
         """
         deadline = now() + START_TIMEOUT
         failures = 0
+        failing_since = deadline
         while (sock := self._dial()) is None:
             if now() >= deadline:
                 raise Unreachable(
@@ -96,7 +99,8 @@ class LocalServer:
                     break
                 if ours and (trouble := self._start(deadline)) is not None:
                     failures += 1
-                    if failures == _ATTEMPTS:
+                    failing_since = min(failing_since, now())
+                    if failures >= _ATTEMPTS and now() >= failing_since + _PATIENCE:
                         raise trouble
                 elif ours:
                     started()
@@ -166,6 +170,7 @@ class LocalServer:
         make_private(self.home)
         try:
             fd = os.open(self.home / "starting", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            os.fchmod(fd, 0o600)  # the umask may have taken that
         except OSError as error:
             raise ConfigError(f"{self.home} cannot be used: {error.strerror}", hint=_HINT) from None
         try:
