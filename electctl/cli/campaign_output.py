@@ -11,9 +11,10 @@ import os
 import queue
 import select
 import signal
+import stat
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from electctl.campaign import inherited
 from electctl.campaign.workers import start_thread
@@ -28,21 +29,31 @@ if TYPE_CHECKING:
 _BACKLOG = 10_000
 #: Seconds that the end of a campaign waits for its lines to be written.
 _LAST_WORDS = 2.0
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+
+
+class Destination(NamedTuple):
+    """Where lines go. ``path`` is what the descriptor was opened by, if it was by us."""
+
+    fd: int
+    path: str | None = None
 
 
 class LineWriter:
     """Writes lines to a file descriptor from a thread of its own, made at once.
 
-    A descriptor that another process has made non-blocking and filled is waited for. Raises
+    A descriptor that another process has made non-blocking and filled is waited for; what cannot
+    be written for another reason is lost, and the next line is tried all the same. A file that was
+    removed or renamed, as what cleans up or rotates logs does, is begun anew under its name. Raises
     CannotRun where the system gives us no thread.
     """
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, to: Destination) -> None:
+        self._fd, self._path = to
         self._lines: queue.Queue[str | None] = queue.Queue(_BACKLOG)
         self._written = threading.Event()
         self.error: OSError | None = None
-        start_thread(self._run, f"lines-{fd}")
+        start_thread(self._run, f"lines-{self._fd}")
 
     def put(self, line: str) -> None:
         """Write ``line`` soon. Never blocks."""
@@ -60,14 +71,38 @@ class LineWriter:
     def _run(self) -> None:
         # No message of ours stops us, or the command with us, in the background (stty tostop).
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+        cut = b""
         while (line := self._lines.get()) is not None:
-            data = line.encode(errors="backslashreplace")
+            data = whole = line.encode(errors="backslashreplace")
             try:
-                while data and self.error is None:
+                self._follow()
+                while cut:
+                    cut = self._write(cut)
+                while data:
                     data = self._write(data)
             except OSError as error:
                 self.error = error
+                if data != whole:
+                    cut = b"\n"  # no other line goes on where this one was cut off
         self._written.set()
+
+    def _follow(self) -> None:
+        """Append to what has the name of our file now, if it is another or none."""
+        ours = os.fstat(self._fd)
+        if self._path is None or not stat.S_ISREG(ours.st_mode):
+            return
+        try:
+            there = os.stat(self._path)
+            if os.path.samestat(there, ours) or not stat.S_ISREG(there.st_mode):
+                return
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return
+        with suppress(OSError):  # no directory, no descriptor: the old file is better than none
+            fresh = os.open(self._path, _APPEND, 0o666)
+            os.dup2(fresh, self._fd, inheritable=False)
+            os.close(fresh)
 
     def _write(self, data: bytes) -> bytes:
         """Write some of it; what is left."""
@@ -80,16 +115,16 @@ class LineWriter:
             return data
 
 
-def open_events(spec: str) -> int:
-    """The file descriptor for ``--events PATH|fd:N``, ours alone above 2. Raises UsageError."""
+def open_events(spec: str) -> Destination:
+    """What ``--events PATH|fd:N`` names, ours alone above 2. Raises UsageError."""
     try:
         if spec.startswith("fd:"):
             fd = int(spec[3:])
             os.fstat(fd)
             inherited.claim(f"/dev/fd/{fd}")
-            return fd
+            return Destination(fd)
         inherited.claim(spec)
-        return os.open(spec, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        return Destination(os.open(spec, _APPEND, 0o666), spec)
     except (ValueError, OverflowError):
         raise UsageError(f"--events {spec}: no file descriptor", hint="as in fd:3") from None
     except OSError as error:
@@ -100,11 +135,11 @@ def open_events(spec: str) -> int:
 
 
 class Output:
-    """Takes every event of a campaign. ``events`` is the file descriptor of ``--events``."""
+    """Takes every event of a campaign. ``events`` is what ``--events`` names."""
 
-    def __init__(self, frame: Frame, events: int | None) -> None:
+    def __init__(self, frame: Frame, events: Destination | None) -> None:
         self._frame = frame
-        self._messages = LineWriter(frame.stderr.fileno())
+        self._messages = LineWriter(Destination(frame.stderr.fileno()))
         self._events = None if events is None else LineWriter(events)
         self._last = ""
 
