@@ -105,6 +105,13 @@ def test_a_umask_shuts_nobody_out(burdened: Burdened) -> None:
         assert stat.S_IMODE((home / name).stat().st_mode) == 0o600
 
 
+def test_a_campaign_needs_no_room_for_a_file(burdened: Burdened) -> None:
+    burdened.run(
+        "ulimit -S -f 0; exec electctl campaign nightly -q -- sh -c 'electctl check -q && exit 5'",
+        code=5,
+    )
+
+
 def test_niceness_is_undone_or_said(burdened: Burdened) -> None:
     burdened.run("exec nice -n 19 electctl holders nightly")
     log = burdened.server.log.read_text()

@@ -12,7 +12,6 @@ import secrets
 import shutil
 import socket
 import stat
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -125,7 +124,10 @@ def candidates() -> list[Spot]:
         make_ours(state)
         if _is_ours(state):
             roots.append(state)
-    roots += [Path(tempfile.gettempdir()), Path("/tmp")]
+    # Not tempfile.gettempdir(): it raises where no file can be written, and a socket needs no room.
+    temporary = os.environ.get("TMPDIR", "")
+    roots += [Path(temporary)] if temporary.startswith("/") else []
+    roots += [Path("/tmp"), Path("/var/tmp")]
     spots = [Spot(root / name / _NAME, root / name) for root in dict.fromkeys(roots)]
     # A path that is too long for other people's clients is better than none.
     return sorted(spots, key=lambda spot: len(os.fsencode(spot.path)) > _MAX_PATH)
