@@ -7,13 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from electctl.cli.campaign_output import Destination, LineWriter, open_events
+from electctl.cli.campaign_output import open_events
+from electctl.cli.lines import Destination, LineWriter
 from tests.processes import DEADLINE, wait_for
 
 #: Lines of 6, 41 and 2 bytes, and room for 10 while the second is written.
 _FULL_FOR_A_WHILE = """
 import resource, sys, time
-from electctl.cli.campaign_output import LineWriter, open_events
+from electctl.cli.campaign_output import open_events
+from electctl.cli.lines import LineWriter
 
 lines = LineWriter(open_events(sys.argv[1]))
 lines.put("first\\n")
