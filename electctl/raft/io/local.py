@@ -48,10 +48,12 @@ START_TIMEOUT = 15.0
 END_TIMEOUT = 10.0
 _CONNECT_TIMEOUT = 2.0
 _POLL = 0.02
-#: Starts that must fail before that is told, and seconds over which. They fail too where the store
-#: is still in the hands of a server that ends at this moment, of one whose client was killed while
-#: it started it, or of one whose socket was removed (it makes another within a second).
+#: Starts that must fail before that is told: one fails too where the store is still in the hands of
+#: a server that ends at this moment, or of one whose client was killed while it started it.
 _ATTEMPTS = 2
+#: What a server says whose store another has (electctl.raft.io.sqlite), and seconds for which that
+#: is no failure: the other's socket may have been removed, and it makes one again within a second.
+_IN_USE = "is in use by another process"
 _PATIENCE = 2.5
 #: Bytes of the log above which a new one is begun at a start.
 _LONG_LOG = 1 << 20
@@ -100,7 +102,8 @@ class LocalServer:
                 if ours and (trouble := self._start(deadline)) is not None:
                     failures += 1
                     failing_since = min(failing_since, now())
-                    if failures >= _ATTEMPTS and now() >= failing_since + _PATIENCE:
+                    patient = _IN_USE in trouble.message and now() < failing_since + _PATIENCE
+                    if failures >= _ATTEMPTS and not patient:
                         raise trouble
                 elif ours:
                     started()
