@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,8 +13,10 @@ import pytest
 import redis
 
 from electctl.base.clock import now
+from electctl.cli import asking
 from electctl.core.elector import connect
 from electctl.core.leadership import Leadership
+from electctl.errors import Unreachable
 from electctl.lab.capable import Separable
 from electctl.lab.cluster import Cluster, make_cluster
 from electctl.lab.proxy import Proxy
@@ -21,7 +24,7 @@ from electctl_etcd.lab import EtcdCluster
 from electctl_redis.names import Keys
 from tests.campaigns import Campaign, validate
 from tests.etcd import Native
-from tests.processes import Electctl, wait_for
+from tests.processes import DEADLINE, Electctl, wait_for
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
@@ -109,6 +112,18 @@ def test_quiet_says_nothing(electctl: Electctl, store: Cluster, election: str) -
     with leading(store.url, election, "w"):
         done = electctl.run(*args, check=0)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_words_that_come_a_moment_late_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that gives up after as long as we wait knows better than we what was wrong."""
+
+    def ask() -> None:
+        time.sleep(0.2)
+        raise Unreachable("it takes no more clients")
+
+    monkeypatch.setattr(asking, "LAST_WORDS", DEADLINE)
+    with pytest.raises(Unreachable, match="it takes no more clients"):
+        asking.Asking("the store", 0.0, ask).answer()
 
 
 def test_a_silent_store_is_69_in_time(electctl: Electctl, store: Cluster, election: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import stat
@@ -120,6 +121,37 @@ def test_a_killed_server_is_started_again_by_those_who_use_it(terminal: Terminal
     assert "before" in first.stdout
     assert second.end(0)["token"] > token
     assert second.stdout == "after"
+
+
+def test_a_socket_that_is_removed_is_made_again(terminal: Terminal) -> None:
+    """As what cleans up directories does. Who looks meanwhile may have to wait, and is served."""
+    first = terminal.campaign("one", "echo leads; exec sleep 300")
+    first.printed("leads")
+    pid = terminal.serving()
+    for _ in range(2):
+        terminal.server.address.unlink()
+        assert terminal.serving() == pid
+    assert json.loads(terminal.run("holders", "nightly", "--json").stdout)["holder"] == "one"
+    assert "socket had been removed, and was made again" in terminal.server.log.read_text()
+    assert terminal.serving() == pid
+
+
+def test_a_server_whose_store_is_taken_away_ends(terminal: Terminal) -> None:
+    """Whoever comes next begins another store there, and there must not be two servers."""
+    terminal.run("holders", "nightly")
+    pid = terminal.serving()
+    process = os.pidfd_open(pid)
+    try:
+        terminal.home.rename(terminal.home.with_name("away"))
+        poll = select.poll()
+        poll.register(process, select.POLLIN)
+        assert poll.poll(DEADLINE * 1000)
+    finally:
+        os.close(process)
+    log = terminal.home.with_name("away") / "log"
+    assert "raft.db was removed or replaced while we used it" in log.read_text()
+    terminal.run("campaign", "nightly", "-q", "--", "true")
+    assert terminal.serving() != pid
 
 
 def test_many_that_come_first_start_one(terminal: Terminal) -> None:

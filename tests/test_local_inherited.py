@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
+import stat
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,12 @@ def burdened(electctl: Electctl) -> Iterator[Burdened]:
         found.server.stop()
 
 
+def open_files(pid: int) -> Iterator[str]:
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # a connection that has just ended, such as ours
+            yield os.readlink(entry)
+
+
 def test_what_can_be_undone_is_undone(burdened: Burdened) -> None:
     limits = "; ".join(f"ulimit -S {limit}" for limit in SOFT)
     burdened.run(
@@ -83,14 +91,31 @@ def test_what_can_be_undone_is_undone(burdened: Burdened) -> None:
     assert not told.stdout.startswith("idle")
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
     assert "hunter2" not in burdened.proc("environ")
-    files = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-    assert "/etc/passwd" not in files
+    assert "/etc/passwd" not in set(open_files(pid))
     assert "keeps what it was started with" not in burdened.server.log.read_text()
     # And it does serve: far beyond the limit on files, for one.
     burdened.run("for i in 1 2 3; do head -c 200000 /dev/zero; done >/dev/null; "
                  "electctl campaign big -q -- sh -c "
                  "'head -c 200000 /dev/zero | electctl checkpoint set -'")  # fmt: skip
     assert len(burdened.run("electctl checkpoint get big").stdout) == 200_000
+
+
+def test_a_umask_shuts_nobody_out(burdened: Burdened) -> None:
+    """Root would not notice, so the modes are looked at."""
+    burdened.run("umask 777; exec electctl campaign nightly -q -- electctl check -q")
+    home = burdened.server.home
+    assert stat.S_IMODE(home.parent.parent.stat().st_mode) & 0o700 == 0o700
+    for directory in (home.parent, home, home / "data"):
+        assert stat.S_IMODE(directory.stat().st_mode) & 0o700 == 0o700
+    for name in ("starting", "log", "socket", "data/raft.db"):
+        assert stat.S_IMODE((home / name).stat().st_mode) == 0o600
+
+
+def test_a_campaign_needs_no_room_for_a_file(burdened: Burdened) -> None:
+    burdened.run(
+        "ulimit -S -f 0; exec electctl campaign nightly -q -- sh -c 'electctl check -q && exit 5'",
+        code=5,
+    )
 
 
 def test_niceness_is_undone_or_said(burdened: Burdened) -> None:

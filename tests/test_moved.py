@@ -65,17 +65,30 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
         yield cluster
 
 
-def test_a_name_is_resolved_anew_at_each_connection(cluster: Any, tmp_path: Path) -> None:
-    hosts = tmp_path / "hosts"
-    hosts.write_text(f"{DEAD} {STORE}\n127.0.0.1 localhost\n")
-    url = cluster.url.replace(HOST, STORE)
+def asked(cluster: Any, hosts: Path) -> subprocess.Popen[str]:
     apart = ["unshare", "--mount"]
     if os.geteuid() != 0:
         apart += ["--map-root-user"]
     mount = ["sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(hosts)]
-    command = [*apart, *mount, sys.executable, "-c", ASK, url]
-    asking = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    with asking:
+    command = [*apart, *mount, sys.executable, "-c", ASK, cluster.url.replace(HOST, STORE)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_one_dead_address_of_a_name_keeps_nobody_out(cluster: Any, tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text(f"127.0.0.1 localhost\n{DEAD} {STORE}\n{HOST} {STORE}\n")
+    with asked(cluster, hosts) as asking:
+        try:
+            assert asking.stdout is not None
+            assert "reached\n" in (asking.stdout.readline(), asking.stdout.readline())
+        finally:
+            asking.kill()
+
+
+def test_a_name_is_resolved_anew_at_each_connection(cluster: Any, tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text(f"{DEAD} {STORE}\n127.0.0.1 localhost\n")
+    with asked(cluster, hosts) as asking:
         try:
             assert asking.stdout is not None
             assert asking.stdout.readline() == "unreachable\n"

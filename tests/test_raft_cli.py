@@ -6,9 +6,11 @@ What this does not show: malformed options; those are in test_bad_input.py.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -135,6 +137,27 @@ def test_events_as_json(electctl: Electctl, tmp_path: Path) -> None:
     assert {event["node"] for event in events} == {7}
     silent = electctl.run(*args, "--idle", "200ms", "-q", check=0)
     assert silent.stderr == ""
+
+
+def test_a_node_outlives_who_reads_its_log_or_does_not(electctl: Electctl, tmp_path: Path) -> None:
+    place = tmp_path / "socket"
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 512)
+    os.set_blocking(writing, True)
+    node = electctl.popen(
+        "raft", "serve", "-v", "--id", "1", "--socket", place, "--data", tmp_path / "d",
+        stderr=writing,
+    )  # fmt: skip
+    os.close(writing)
+    wait_for(lambda: node.poll() is not None or place.exists(), what="it listens")
+    electctl.run("raft", "status", "--node", place, check=0)
+    os.close(reading)
+    electctl.run("raft", "status", "--node", place, check=0)
+    node.terminate()
+    assert node.wait(DEADLINE) == 0
 
 
 def test_a_node_outlives_the_disk_of_its_log(electctl: Electctl, tmp_path: Path) -> None:

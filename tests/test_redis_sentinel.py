@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import electctl
 from electctl.base.clock import now
 from electctl.contract.url import BackendURL
-from electctl.errors import Refused, Unreachable
+from electctl.errors import ConfigError, Refused, Unreachable
 from electctl.lab.ports import HOST, HeldPort
 from electctl.lab.server import Server, find_program
 from electctl_redis.connect import Links
@@ -197,6 +197,14 @@ def test_one_that_refuses_us_does_not_keep_us_out(stage: Stage) -> None:
                 stage.peer(one)
         finally:
             sentinel.execute_command("ACL", "SETUSER", "default", "nopass")
+
+
+def test_one_that_is_no_sentinel_does_not_keep_us_out(stage: Stage) -> None:
+    one, two, _ = stage.cluster.entrances
+    server = stage.cluster.servers[0]
+    assert stage.peer(server, one, two) == f"{HOST}:{stage.cluster.primary().port}"
+    with pytest.raises(ConfigError, match="unknown command"):
+        stage.peer(server)
 
 
 def test_every_right_but_one_is_enough(stage: Stage) -> None:

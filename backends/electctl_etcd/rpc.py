@@ -24,25 +24,25 @@ from electctl.errors import (
 )
 from electctl_etcd.protocol import Protocol
 
+#: What gRPC's core takes from the environment when it is imported. It would print its own account
+#: of every broken connection on stderr; and it would look names up by itself, past nsswitch.conf,
+#: with one address of those that the hosts file has.
+_SETTINGS = {"GRPC_VERBOSITY": "NONE", "GRPC_DNS_RESOLVER": "native"}
+
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """gRPC's core would print its own account of every broken connection on stderr.
-
-    It reads the environment when it is imported; commands that we start must not get this of us.
-    """
-    name = "GRPC_VERBOSITY"
-    if name in os.environ:  # the user's own choice
-        yield
-        return
-    os.environ[name] = "NONE"
+def _settings() -> Iterator[None]:
+    """These, but for what the user chose; commands that we start must not get them of us."""
+    ours = {name: value for name, value in _SETTINGS.items() if name not in os.environ}
+    os.environ.update(ours)
     try:
         yield
     finally:
-        del os.environ[name]
+        for name in ours:
+            del os.environ[name]
 
 
-with _quiet():
+with _settings():
     import grpc as grpc
 
 #: etcd's messages and calls.

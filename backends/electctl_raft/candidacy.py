@@ -81,7 +81,9 @@ class RaftCandidacy(Candidacy):
                 self.rival = ""  # whom, it takes another question to know
             if self._cancelled or self._led is not None or self._twin or self._full:
                 return True
-            return link.down or link.silent_for(trouble, began) or (once and session.queued)
+            # One try has the time to ask another node.
+            silent = not once and link.silent_for(trouble, began)
+            return link.down or silent or (once and session.queued)
 
         link.wait(settled, began + REQUEST_TIMEOUT if once else limit)
         if self._cancelled:

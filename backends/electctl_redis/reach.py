@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import redis.exceptions
 
 from electctl.base.clock import now
-from electctl.errors import ElectctlError, Refused, Unreachable
+from electctl.errors import ConfigError, ElectctlError, Refused, Unreachable
 from electctl_redis.link import Link
 from electctl_redis.sentinel import Word, agreed, ranked
 
@@ -31,7 +31,8 @@ def connect(target: Target, address: Address, deadline: float) -> Link:
 def primary(target: Target, deadline: float) -> Link:
     """A connection to the primary. Whoever is silent uses up its own share of the time only.
 
-    Raises Unreachable with what each said, Refused if that is all that was said.
+    Raises Unreachable with what each said; Refused, or ConfigError (it is no Sentinel), if that is
+    all that was said.
     """
     words: list[Word] = []
     tried: set[Address] = set()
@@ -41,7 +42,7 @@ def primary(target: Target, deadline: float) -> Link:
         unasked = len(hosts) - index
         try:
             words.append(_word(target, host, share(deadline, unasked + 1)))
-        except (Unreachable, Refused) as error:
+        except (Unreachable, Refused, ConfigError) as error:
             troubles.append(error)
         if unasked > 1 and not agreed(words, len(hosts)):
             continue
@@ -61,10 +62,10 @@ def primary(target: Target, deadline: float) -> Link:
 
 
 def summed_up(troubles: list[ElectctlError], hint: str) -> ElectctlError:
-    """One error for what several servers said: a refusal only if that is all that was said."""
-    refusals = [error for error in troubles if isinstance(error, Refused)]
-    if refusals and len(refusals) == len(troubles):
-        return refusals[0]
+    """One error for what several servers said: a final one only if nothing else was said."""
+    final = [error for error in troubles if isinstance(error, Refused | ConfigError)]
+    if final and len(final) == len(troubles):
+        return final[0]
     return Unreachable("; ".join(dict.fromkeys(error.message for error in troubles)), hint=hint)
 
 

@@ -156,9 +156,12 @@ class ZooKeeperCandidacy(Candidacy):
     def _open(self, deadline: float | None) -> Session:
         if self._session is not None:
             return self._session
-        limit = now() + CONNECT_LIMIT
+        at, for_each = now(), PATIENCE * len(self.target.hosts)
+        limit = at + max(CONNECT_LIMIT, for_each)
         if deadline is not None:
-            limit = min(limit, max(deadline, now() + self._patience))
+            # One try is no try of all servers without the time for each.
+            least = self._patience if deadline > at else max(self._patience, for_each)
+            limit = min(limit, max(deadline, at + least))
         session = Session(self.target, self.bid.ttl, self._patience, self._on_change)
         try:
             session.open(limit, self._cancelled)

@@ -71,6 +71,8 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]
 
     def _invoke(self, timeout: float, request: Any, xid: int | None = None) -> Any:
         sent = now()
+        if isinstance(request, Connect):
+            timeout = self.handler.at_most(timeout)
         try:
             answer = super()._invoke(timeout, request, xid)
         except ConnectionDropped:

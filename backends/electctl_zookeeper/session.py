@@ -147,8 +147,11 @@ class Session:
     def open(self, limit: float, cancelled: threading.Event | None = None) -> None:
         """Connect, at the latest by ``limit`` on :func:`electctl.base.clock.now`, unless cancelled.
 
-        Raises Unreachable, Refused, ConfigError (a certificate that is not trusted).
+        A server that is silent uses up its own share of the time only. Raises Unreachable, Refused,
+        ConfigError (a certificate that is not trusted).
         """
+        if len(self.target.hosts) > 1:
+            self._handler.share = max(0.0, limit - now()) / len(self.target.hosts)
         try:
             live = self._client.start_async()
         except RuntimeError as error:
@@ -165,6 +168,7 @@ class Session:
                 raise self._unreachable()
             self._news.wait(min(left, 0.1))
             self._news.clear()
+        self._handler.share = None
 
     def _unreachable(self) -> Unreachable | ConfigError:
         trouble = self._handler.trouble

@@ -32,6 +32,8 @@ class Wire(SequentialThreadingHandler):  # type: ignore[misc]
         #: Why the last attempt failed, and how many have failed since the last success.
         self.trouble: OSError | None = None
         self.failures = 0
+        #: Seconds that each server has to answer the first request; None: as long as kazoo says.
+        self.share: float | None = None
         #: The server that last closed a connection before it had answered anything.
         self._hung_up: tuple[tuple[str, int], str] | None = None
         self._tls = tls
@@ -57,7 +59,7 @@ class Wire(SequentialThreadingHandler):  # type: ignore[misc]
             raise OSError("it did not answer; another server is tried first")
         self._tried = address, hostname or address[0]
         try:
-            sock = self._connect(*self._tried, min(timeout, self.patience))
+            sock = self._connect(*self._tried, self.at_most(min(timeout, self.patience)))
         except (ConnectionResetError, BrokenPipeError):
             self.hung_up()
             raise
@@ -72,6 +74,10 @@ class Wire(SequentialThreadingHandler):  # type: ignore[misc]
             raise OSError("the session is over")
         self.failures = 0
         return sock
+
+    def at_most(self, timeout: float) -> float:
+        """``timeout``, but no more than one server's share."""
+        return timeout if self.share is None else min(timeout, self.share)
 
     def _connect(self, address: tuple[str, int], name: str, timeout: float) -> socket.socket:
         sock = socket.create_connection(address, timeout)

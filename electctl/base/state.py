@@ -41,13 +41,26 @@ def make_private(path: Path) -> None:
     Raises ConfigError where that cannot be done, or :func:`check_private` does.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
+        make_ours(path.parent, 0o777)
+        make_ours(path)
     except OSError as error:
         raise ConfigError(
             f"directory {path} cannot be made: {error.strerror}", hint=_HINT
         ) from None
     check_private(path)
+
+
+def make_ours(path: Path, mode: int = 0o700) -> None:
+    """Make the directory ``path``, and those above it as usual; nothing if it is there.
+
+    ``mode`` is less the umask, but never so that we could not use it ourselves: whoever starts us
+    with a umask of 777 would shut us out for good. Raises OSError.
+    """
+    if path.is_dir():
+        return
+    make_ours(path.parent, 0o777)
+    path.mkdir(mode=mode, exist_ok=True)
+    path.chmod(stat.S_IMODE(path.stat().st_mode) | 0o700)
 
 
 def check_private(path: Path) -> None:

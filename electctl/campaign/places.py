@@ -12,12 +12,11 @@ import secrets
 import shutil
 import socket
 import stat
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from electctl.base import unix_socket
-from electctl.base.state import state_dir
+from electctl.base.state import make_ours, state_dir
 from electctl.errors import ConfigError, UsageError
 
 #: The longest path of a unix socket that every client takes, in bytes.
@@ -38,7 +37,7 @@ class Spot:
         """A socket that listens here, mode 0600. Raises OSError, and FileExistsError for what is
         no dead socket of ours."""
         if self.home is not None:
-            self.home.mkdir(mode=0o700, exist_ok=True)
+            make_ours(self.home)
         clear(self.path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -122,10 +121,13 @@ def candidates() -> list[Spot]:
         roots.append(Path("/run"))
     with suppress(ConfigError, OSError):
         state = state_dir()
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_ours(state)
         if _is_ours(state):
             roots.append(state)
-    roots += [Path(tempfile.gettempdir()), Path("/tmp")]
+    # Not tempfile.gettempdir(): it raises where no file can be written, and a socket needs no room.
+    temporary = os.environ.get("TMPDIR", "")
+    roots += [Path(temporary)] if temporary.startswith("/") else []
+    roots += [Path("/tmp"), Path("/var/tmp")]
     spots = [Spot(root / name / _NAME, root / name) for root in dict.fromkeys(roots)]
     # A path that is too long for other people's clients is better than none.
     return sorted(spots, key=lambda spot: len(os.fsencode(spot.path)) > _MAX_PATH)

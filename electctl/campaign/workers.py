@@ -25,7 +25,8 @@ def start_thread(target: Callable[[], None], name: str) -> None:
         threading.Thread(target=target, name=f"electctl-{name}", daemon=True).start()
     except RuntimeError:
         raise CannotRun(
-            "no thread can be started", hint="ulimit -u, or the service's TasksMax=, is used up"
+            "no thread can be started",
+            hint="ulimit -u (processes) or -v (memory), or the service's TasksMax=, is used up",
         ) from None
 
 

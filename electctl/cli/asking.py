@@ -14,12 +14,15 @@ from electctl.base.clock import now
 from electctl.errors import Unreachable
 
 T = TypeVar("T")
+#: Seconds beyond the limit for an error that is on its way: clients of stores give up after about
+#: as long, and know better than we what was wrong.
+LAST_WORDS = 0.5
 
 
 class Asking(Generic[T]):
     """``ask`` runs in a thread from now on; ``where`` names the store in the error.
 
-    ``limit`` is in seconds and counts from here.
+    ``limit`` is in seconds and counts from here; :data:`LAST_WORDS` more are waited.
     """
 
     def __init__(self, where: str, limit: float, ask: Callable[[], T]) -> None:
@@ -34,7 +37,7 @@ class Asking(Generic[T]):
 
     def answer(self) -> T:
         """Wait for the answer. Raises what ``ask`` raised; Unreachable when its time is over."""
-        self._thread.join(max(0.0, self._deadline - now()))
+        self._thread.join(max(0.0, self._deadline + LAST_WORDS - now()))
         if self._errors:
             raise self._errors[0]
         if not self._answers:

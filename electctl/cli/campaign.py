@@ -305,7 +305,7 @@ def _campaign(
     if result_file is not None:
         result_file.check()
         inherited.claim(result_file.path)
-    events_fd = None if events is None else open_events(events)
+    destination = None if events is None else open_events(events)
     if request.job.socket is not None:
         places.named(request.job.socket)
     # Before the guardian: what is started here is no part of any campaign's tree.
@@ -321,7 +321,7 @@ def _campaign(
             raise CannotRun(f"the guardian cannot be started: {error.strerror}") from None
     # First of all that follows: no thread may be there that signals are not blocked in.
     with Inbox() as inbox:
-        output = Output(frame, events_fd)
+        output = Output(frame, destination)
         if guardian is None:
             why = trouble or CannotRun("there is no guardian")
             finish, term, terms = failed(why, request.job.plan.conflict_exit), None, 0

@@ -1,22 +1,16 @@
 """Where a campaign's events go: stderr as sentences or JSON lines, and the ``--events`` file.
 
-What this does not guarantee: that a reader who stops reading gets everything. Each destination has
-a thread of its own, so that a terminal or a pipe that is stuck never delays a deadline; what does
-not fit into its queue is dropped, and what is not written in time at the end is lost.
+What this does not guarantee: that a reader who stops reading gets everything
+(:mod:`electctl.cli.lines`).
 """
 
 from __future__ import annotations
 
 import os
-import queue
-import select
-import signal
-import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from electctl.campaign import inherited
-from electctl.campaign.workers import start_thread
+from electctl.cli.lines import APPEND, Destination, LineWriter
 from electctl.cli.render import error_lines, message_text
 from electctl.errors import UsageError
 from electctl.record.events import DETAILS, Event, sentence
@@ -24,72 +18,17 @@ from electctl.record.events import DETAILS, Event, sentence
 if TYPE_CHECKING:
     from electctl.cli.frame import Frame
 
-#: Lines that wait for a reader at most.
-_BACKLOG = 10_000
-#: Seconds that the end of a campaign waits for its lines to be written.
-_LAST_WORDS = 2.0
 
-
-class LineWriter:
-    """Writes lines to a file descriptor from a thread of its own, made at once.
-
-    A descriptor that another process has made non-blocking and filled is waited for. Raises
-    CannotRun where the system gives us no thread.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._lines: queue.Queue[str | None] = queue.Queue(_BACKLOG)
-        self._written = threading.Event()
-        self.error: OSError | None = None
-        start_thread(self._run, f"lines-{fd}")
-
-    def put(self, line: str) -> None:
-        """Write ``line`` soon. Never blocks."""
-        with suppress(queue.Full):
-            self._lines.put_nowait(line)
-
-    def flush(self) -> None:
-        """Wait for what was put, at most :data:`_LAST_WORDS` seconds; nothing may be put after."""
-        try:
-            self._lines.put_nowait(None)
-        except queue.Full:
-            return
-        self._written.wait(_LAST_WORDS)
-
-    def _run(self) -> None:
-        # No message of ours stops us, or the command with us, in the background (stty tostop).
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
-        while (line := self._lines.get()) is not None:
-            data = line.encode(errors="backslashreplace")
-            try:
-                while data and self.error is None:
-                    data = self._write(data)
-            except OSError as error:
-                self.error = error
-        self._written.set()
-
-    def _write(self, data: bytes) -> bytes:
-        """Write some of it; what is left."""
-        try:
-            return data[os.write(self._fd, data) :]
-        except BlockingIOError:
-            waiting = select.poll()
-            waiting.register(self._fd, select.POLLOUT)
-            waiting.poll()
-            return data
-
-
-def open_events(spec: str) -> int:
-    """The file descriptor for ``--events PATH|fd:N``, ours alone above 2. Raises UsageError."""
+def open_events(spec: str) -> Destination:
+    """What ``--events PATH|fd:N`` names, ours alone above 2. Raises UsageError."""
     try:
         if spec.startswith("fd:"):
             fd = int(spec[3:])
             os.fstat(fd)
             inherited.claim(f"/dev/fd/{fd}")
-            return fd
+            return Destination(fd)
         inherited.claim(spec)
-        return os.open(spec, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        return Destination(os.open(spec, APPEND, 0o666), spec)
     except (ValueError, OverflowError):
         raise UsageError(f"--events {spec}: no file descriptor", hint="as in fd:3") from None
     except OSError as error:
@@ -100,11 +39,11 @@ def open_events(spec: str) -> int:
 
 
 class Output:
-    """Takes every event of a campaign. ``events`` is the file descriptor of ``--events``."""
+    """Takes every event of a campaign. ``events`` is what ``--events`` names."""
 
-    def __init__(self, frame: Frame, events: int | None) -> None:
+    def __init__(self, frame: Frame, events: Destination | None) -> None:
         self._frame = frame
-        self._messages = LineWriter(frame.stderr.fileno())
+        self._messages = LineWriter(Destination(frame.stderr.fileno()))
         self._events = None if events is None else LineWriter(events)
         self._last = ""
 

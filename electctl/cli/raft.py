@@ -113,17 +113,23 @@ def serve(
     certificates are taken in by the next connection, or at SIGHUP.
     """
     import asyncio
+    import os
 
     from electctl.raft.io.server import Node
 
     frame = Frame.of(ctx)
+    os.umask(0o077)  # not one that shuts us out of our own store, or lets others in
     config = _config(
         number, data, listen, peers or [], local,
         _ELECTION_TIMEOUT if election_timeout is None else election_timeout, idle,
         _tls(tls_ca, tls_cert, tls_key),
     )  # fmt: skip
     serving = _nothing if detach is None else _detach(frame, detach)
-    asyncio.run(Node(config, _Journal(frame, number)).run(serving))
+    journal = _Journal(frame, number)
+    try:
+        asyncio.run(Node(config, journal).run(serving))
+    finally:
+        journal.flush()
 
 
 @app.command("status", cls=Command, epilog=STATUS)
@@ -201,33 +207,30 @@ def _detach(frame: Frame, path: str) -> Callable[[], None]:
 
 
 class _Journal:
-    """Lines on stderr: for people, or JSON."""
+    """Lines on stderr: for people, or JSON. Whoever reads them, or does not, delays no node."""
 
     def __init__(self, frame: Frame, number: int) -> None:
+        from electctl.cli.lines import Destination, LineWriter
+
         self._frame = frame
         self._number = number
+        self._lines = LineWriter(Destination(frame.stderr.fileno()))
 
     def __call__(self, event: str, text: str, detail: bool) -> None:
-        frame = self._frame
-        if frame.quiet or (detail and not frame.verbose):
-            return
-        try:
-            self._write(event, text)
-        except BrokenPipeError:
-            raise
-        except OSError:
-            pass  # no node ends because the disk of its log is full
-
-    def _write(self, event: str, text: str) -> None:
         from electctl.base.clock import timestamp
 
         frame = self._frame
+        if frame.quiet or (detail and not frame.verbose):
+            return
         if frame.json:
             line = {"ts": timestamp(), "event": event, "node": self._number, "message": text}
-            frame.stderr.write(render.json_line(line))
-            frame.stderr.flush()
+            self._lines.put(render.json_line(line))
         else:
-            frame.note(f"{timestamp()} node {self._number}: {text}")
+            said = render.message_text(f"{timestamp()} node {self._number}: {text}")
+            self._lines.put(f"electctl: {said}\n")
+
+    def flush(self) -> None:
+        self._lines.flush()
 
 
 def _config(

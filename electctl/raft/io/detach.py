@@ -57,7 +57,6 @@ def detach(log: TextIO) -> Callable[[], None]:
     os.close(told)
     os.setsid()
     os.chdir("/")
-    os.umask(0o077)
     # Whoever started us may block signals, in a thread, and ignore some.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     null = os.open(os.devnull, os.O_RDWR)

@@ -51,6 +51,10 @@ _POLL = 0.02
 #: Starts that must fail before that is told: one fails too where the store is still in the hands of
 #: a server that ends at this moment, or of one whose client was killed while it started it.
 _ATTEMPTS = 2
+#: What a server says whose store another has (electctl.raft.io.sqlite), and seconds for which that
+#: is no failure: the other's socket may have been removed, and it makes one again within a second.
+_IN_USE = "is in use by another process"
+_PATIENCE = 2.5
 #: Bytes of the log above which a new one is begun at a start.
 _LONG_LOG = 1 << 20
 #: What of our environment it gets: what the interpreter and the C library need, and no secrets.
@@ -85,6 +89,7 @@ class LocalServer:
         """
         deadline = now() + START_TIMEOUT
         failures = 0
+        failing_since = deadline
         while (sock := self._dial()) is None:
             if now() >= deadline:
                 raise Unreachable(
@@ -96,7 +101,9 @@ class LocalServer:
                     break
                 if ours and (trouble := self._start(deadline)) is not None:
                     failures += 1
-                    if failures == _ATTEMPTS:
+                    failing_since = min(failing_since, now())
+                    patient = _IN_USE in trouble.message and now() < failing_since + _PATIENCE
+                    if failures >= _ATTEMPTS and not patient:
                         raise trouble
                 elif ours:
                     started()
@@ -166,6 +173,7 @@ class LocalServer:
         make_private(self.home)
         try:
             fd = os.open(self.home / "starting", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            os.fchmod(fd, 0o600)  # the umask may have taken that
         except OSError as error:
             raise ConfigError(f"{self.home} cannot be used: {error.strerror}", hint=_HINT) from None
         try:

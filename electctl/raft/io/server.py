@@ -11,20 +11,18 @@ wait are taken in turn, one of each connection.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import resource
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from electctl.base import unix_socket
 from electctl.base.clock import now
 from electctl.errors import ConfigError, ElectctlError, Unreachable
+from electctl.raft.io.doorway import Doorway
 from electctl.raft.io.guests import HELLO_TIMEOUT, MAX_CLIENTS, Guests, Say
 from electctl.raft.io.peers import Peer, Stranger
 from electctl.raft.io.sqlite import CANNOT_BE_REPAIRED, SqliteStorage
@@ -48,8 +46,8 @@ _SETTINGS = Settings()
 _FILES = 4096
 #: Seconds between two notes of the time, while something is committed.
 _STAMP_EVERY = 600.0
-#: Seconds to find out whether somebody listens on a local socket.
-_PROBE_TIMEOUT = 1.0
+#: Seconds between two looks whether our socket and our store are still where they were.
+_LOOK_EVERY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,9 @@ class Node:
         self._peers: dict[int, Peer] = {}
         welcome = Welcome(config.number, config.voters, self._store.name)
         self._guests = Guests(welcome, self._check_hello, lambda: self.status, self._wake, say)
-        self._bound: Path | None = None
+        self._doorway = Doorway(config.socket) if config.socket else None
+        self._local: asyncio.Server | None = None
+        self._lost_doorway = False
         self._tls: Listening | None = None
         self._awake = False
         #: Why we are to stop, once another leads.
@@ -152,6 +152,8 @@ class Node:
                 serving()
             self._next_stamp = now()
             self._tick()
+            tasks.append(loop.create_task(self._keep_places()))
+            tasks[-1].add_done_callback(self._ended)
             why = await self._done
             self._say("stopped", f"stopped: {why}", False)
         finally:
@@ -162,9 +164,11 @@ class Node:
             for peer in self._peers.values():
                 peer.end()
             self._guests.close()
-            if self._bound is not None:
+            if self._local is not None:
+                self._local.close()
+            if self._doorway is not None:
                 # Before the store is given free: after that it may be the next server's.
-                self._bound.unlink(missing_ok=True)
+                self._doorway.remove()
             self._store.close()
 
     # Start and end --------------------------------------------------------------------------------
@@ -192,14 +196,43 @@ class Node:
                     f"cannot listen on {host}:{port}: {cause}",
                     hint="does another program listen there, is the address of this machine?",
                 ) from None
-        if config.socket is not None:
-            listener = _local_socket(config.socket)
-            self._bound = config.socket
-            servers.append(
-                await self._loop.create_unix_server(
-                    self._guests.accept, sock=listener, backlog=MAX_CLIENTS
+        if self._doorway is not None:
+            self._local = await self._open(self._doorway)
+
+    async def _open(self, doorway: Doorway) -> asyncio.Server:
+        return await self._loop.create_unix_server(
+            self._guests.accept, sock=doorway.bind(), backlog=MAX_CLIENTS
+        )
+
+    async def _keep_places(self) -> None:
+        """Make our socket again if somebody removes it; stop if our store is taken from its place.
+
+        Who looks for us would otherwise not find us, and whoever starts a node there would begin
+        another store beside ours.
+        """
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            if not self._store.is_there():
+                raise StoreDamaged(
+                    f"{self._config.data / STORE} was removed or replaced while we used it",
+                    hint=CANNOT_BE_REPAIRED,
                 )
-            )
+            if self._doorway is not None and not self._doorway.is_there():
+                await self._mend(self._doorway)
+
+    async def _mend(self, doorway: Doorway) -> None:
+        try:
+            opened = await self._open(doorway)
+        except ElectctlError as error:
+            if not self._lost_doorway:
+                self._say("socket", f"our socket is gone: {error.message}", False)
+            self._lost_doorway = True
+            return
+        self._lost_doorway = False
+        if self._local is not None:
+            self._local.close()
+        self._local = opened
+        self._say("socket", f"{doorway.path} had been removed, and was made again", False)
 
     def _dial(self) -> list[Peer]:
         config = self._config
@@ -409,35 +442,3 @@ def _revive(config: NodeConfig, stored: Stored, tick_ms: int) -> Replica:
         raise StoreDamaged(
             f"{config.data / STORE} is damaged: {error.message}", hint=CANNOT_BE_REPAIRED
         ) from None
-
-
-def _local_socket(path: Path) -> socket.socket:
-    """A Unix socket that only we may connect to, in place of one that nobody listens on."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        try:
-            unix_socket.connect(path, _PROBE_TIMEOUT).close()
-        except (FileNotFoundError, ConnectionRefusedError):
-            if path.is_socket():
-                path.unlink()
-        else:
-            raise Unreachable(
-                f"another server listens on {path}", hint="stop it, or name another socket"
-            )
-        # Nobody may connect between bind and chmod.
-        before = os.umask(0o177)
-        try:
-            with unix_socket.short_path(path) as short:
-                listener.bind(short)
-        finally:
-            os.umask(before)
-        return listener
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"cannot listen on {path}: {error.strerror or error}",
-            hint="a short name in a directory of ours",
-        ) from None
-    except BaseException:
-        listener.close()
-        raise

@@ -58,6 +58,7 @@ class SqliteStorage(Storage):
             raise StoreDamaged(f"{path} is empty", hint=CANNOT_BE_REPAIRED)
         with self._explained():
             self._db = sqlite3.connect(path, timeout=0, isolation_level=None)
+            self._file = _identity(path)
         self._number = number
         self._last = 0
         try:
@@ -122,6 +123,15 @@ class SqliteStorage(Storage):
         """Keep the name of that voter's store for good."""
         with self._explained():
             self._db.execute("UPDATE voter SET store = ? WHERE number = ?", (store, number))
+
+    def is_there(self) -> bool:
+        """Whether the file is still where it was opened; what cannot be looked at is."""
+        try:
+            return _identity(self._path) == self._file
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
 
     def close(self) -> None:
         self._db.close()
@@ -214,6 +224,11 @@ class SqliteStorage(Storage):
             ) from None
         except OSError as error:
             raise StoreDamaged(f"{self._path}: {error.strerror}", hint=_DISK) from None
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _sync_folders(path: Path) -> None:

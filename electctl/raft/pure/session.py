@@ -38,6 +38,8 @@ from electctl.raft.pure.commands import (
 from electctl.raft.pure.courier import Answered, Courier, FromServer, SendTo, WayLost, Woken
 from electctl.raft.pure.requests import Applied, Notice, Renew, Renewed, Submit
 
+#: Seconds without an answer, at most, before another node is asked.
+_PATIENCE = 2.5
 #: How often a TTL a session is renewed that only waits.
 KEEP_ALIVES = 3
 
@@ -141,7 +143,8 @@ class Session:
         self._candidate = candidate
         self._ttl = ttl
         self._request_timeout = request_timeout
-        self._courier = Courier(servers, request_timeout)
+        # However long the lease, a node that is silent is not the only one to be asked.
+        self._courier = Courier(servers, min(request_timeout, _PATIENCE))
         self._number = 0
         self._seq = 0
         self._commands: deque[ClientCommand] = deque()
