@@ -36,10 +36,10 @@ from electctl.base.latency import too_slow
 from electctl.contract.backend import Bid, Candidacy, Grant, Renewal
 from electctl.errors import ElectctlError, LeadershipLost, Unreachable
 from electctl_zookeeper import names
+from electctl_zookeeper.checkpoint import Checkpoints
 from electctl_zookeeper.chroot import must_exist
 from electctl_zookeeper.container import MARK
 from electctl_zookeeper.failures import SessionLost
-from electctl_zookeeper.record import Record
 from electctl_zookeeper.sentry import Sentry
 from electctl_zookeeper.session import Request, Session, transaction
 from electctl_zookeeper.target import Target
@@ -90,8 +90,7 @@ class ZooKeeperCandidacy(Candidacy):
         self._sentry: Sentry | None = None
         #: That the last answer that was timed came too late for our TTL, for people.
         self._slow: str | None = None
-        #: Slot → version of its znode, and the number of our last write that it holds.
-        self._slots: dict[str, tuple[int, int]] = {}
+        self._checkpoints: Checkpoints | None = None
 
     @property
     def session(self) -> Session | None:
@@ -216,7 +215,7 @@ class ZooKeeperCandidacy(Candidacy):
             except NoNodeError:
                 containers = () if self.target.keep_parent else (self.paths.parent,)
                 session.ensure_path(self.paths.parent, containers=containers)
-                session.ensure_path(self.paths.marks, self.paths.root, self._own_folders)
+                session.ensure_path(self.paths.marks, self.paths.root, self.paths.folders)
             except NodeExistsError:
                 place.name = self._find(session, begin)
                 if place.name is None:  # we had entered, and somebody deleted our znode
@@ -237,10 +236,6 @@ class ZooKeeperCandidacy(Candidacy):
         self._slow = too_slow("ZooKeeper", took, 1, bid.request_timeout, bid.ttl, TRAITS.renewals)
         if self._slow is not None and before is None:
             self._notes.add(self._slow)
-
-    @property
-    def _own_folders(self) -> tuple[str, ...]:
-        return self.paths.own, self.paths.marks, self.paths.checkpoints
 
     def _children(self, client: Any) -> Any:
         return client.get_children_async(self.paths.parent)
@@ -412,66 +407,13 @@ class ZooKeeperCandidacy(Candidacy):
         return session, place
 
     def write_checkpoint(self, slot: str, value: bytes, seq: int) -> None:
-        """One transaction with the check that our contender exists. Raises UsageError over 1 MB."""
+        """See :class:`Checkpoints`."""
         session, place = self._held()
         assert place.token is not None, "a checkpoint before we led"
-        record = Record(place.token, seq, value)
-        data = record.pack()
-        try:
-            while True:
-                # Until an answer comes it is not known what the store has.
-                known = self._slots.pop(slot) if slot in self._slots else None
-                version, written = known or self._look_up(session, slot, place.token)
-                if written >= seq:
-                    self._slots[slot] = version, written
-                    return
-                if self._write(session, place, slot, data, version, seq):
-                    return
-        except SessionLost as error:
-            raise LeadershipLost(error.message, reason="expired") from error
-
-    def _write(
-        self, session: Session, place: _Place, slot: str, data: bytes, version: int, seq: int
-    ) -> bool:
-        """False if the znode's version is another; ``version`` -1: if there is a znode."""
-        path = self.paths.checkpoint(slot)
-        own = self.paths.child(place.name or "")
-
-        def fill(ops: Any) -> None:
-            ops.check(own, -1)
-            if version == -1:
-                ops.create(path, data)
-            else:
-                ops.set_data(path, data, version=version)
-
-        try:
-            results, _ = session.transact(fill, self.bid.request_timeout)
-        except (BadVersionError, NodeExistsError):
-            return False
-        except NoNodeError:
-            if session.ask(partial(self._exists, name=place.name or "")) is None:
-                raise LeadershipLost("our znode was deleted", reason="deleted") from None
-            session.ensure_path(self.paths.checkpoints, self.paths.root, self._own_folders)
-            return False
-        self._slots[slot] = (0 if version == -1 else results[1].version), seq
-        return True
-
-    def _look_up(self, session: Session, slot: str, token: int) -> tuple[int, int]:
-        """The version of a checkpoint's znode, and the number of our last write that it holds.
-
-        -1 where there is none, or none of ours. Raises LeadershipLost if a later leader's is there.
-        """
-        path = self.paths.checkpoint(slot)
-        answer = session.gather(
-            [lambda client: client.sync_async(path), lambda client: client.get_async(path)],
-            self.bid.request_timeout,
-        )[1]
-        if isinstance(answer, Exception):
-            return -1, -1
-        found = Record.unpack(answer[0], path)
-        if found.token > token:
-            raise LeadershipLost("a later leader has written a checkpoint", reason="deleted")
-        return answer[1].version, found.seq if found.token == token else -1
+        if self._checkpoints is None:
+            own = self.paths.child(place.name or "")
+            self._checkpoints = Checkpoints(self.paths, own, place.token, self.bid.request_timeout)
+        self._checkpoints.write(session, slot, value, seq)
 
     # Leaving -------------------------------------------------------------------------------------
 

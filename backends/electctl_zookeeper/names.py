@@ -102,6 +102,11 @@ class Paths:
         own = f"{root}/%{quote(election, safe='')}"
         return cls(root, own, f"{chroot}/{election}", f"{own}/candidates", f"{own}/checkpoints")
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Those of this election that are ours."""
+        return self.own, self.marks, self.checkpoints
+
     def child(self, name: str) -> str:
         """The path of a contender."""
         return f"{self.parent}/{name}"

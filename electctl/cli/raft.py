@@ -402,7 +402,7 @@ def _row(address: str, answer: NodeStatus | Unreachable) -> list[str]:
 
 
 def _as_dict(address: str, answer: NodeStatus | Unreachable) -> dict[str, Any]:
-    from dataclasses import asdict
+    from msgspec.structs import asdict
 
     if isinstance(answer, Unreachable):
         return {"address": address, "reachable": False, "cause": answer.message}
