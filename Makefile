@@ -19,6 +19,7 @@ ROUNDS ?= 20
 TARGET ?= raft
 CORES  := $(shell nproc 2>/dev/null || echo 2)
 WORKERS       ?= $(shell echo $$((4 * $(CORES))))
+QUICK_WORKERS ?= $(shell echo $$((1 + 2 * $(CORES))))
 QUIET_WORKERS ?= $(shell echo $$((1 + $(CORES))))
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
@@ -49,7 +50,7 @@ test: $(VENV)/developed servers
 	$(BIN)/python tests/again.py
 
 quick: $(VENV)/developed
-	$(BIN)/pytest -m "not server and not slow and not quiet and not alone" --numprocesses $(WORKERS) --dist worksteal
+	$(BIN)/pytest -m "not server and not slow and not quiet and not alone" --numprocesses $(QUICK_WORKERS) --dist worksteal
 
 lint: $(VENV)/developed
 	$(BIN)/ruff format --check .

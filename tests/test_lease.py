@@ -307,7 +307,7 @@ class World(RuleBasedStateMachine):
 
 def test_the_machine_keeps_every_invariant_in_a_hostile_world() -> None:
     run_state_machine_as_test(
-        World, settings=settings(max_examples=500, stateful_step_count=30, deadline=None)
+        World, settings=settings(max_examples=300, stateful_step_count=30, deadline=None)
     )
 
 
@@ -409,6 +409,7 @@ class SleepsTooLong(Lease):
         return due if self._outstanding is None or due is None else self.valid_until + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mutant",
     [

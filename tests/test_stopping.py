@@ -429,4 +429,4 @@ class Anything(RuleBasedStateMachine):
 
 
 TestAnything = Anything.TestCase
-TestAnything.settings = settings(deadline=None, max_examples=150, stateful_step_count=40)
+TestAnything.settings = settings(deadline=None, max_examples=80, stateful_step_count=40)
