@@ -77,7 +77,7 @@ def test_a_zookeeper_without_a_quorum_is_not_taken_for_full(tmp_path: Path) -> N
             electctl.connect(f"zk://{HOST}:{port}?tick=200ms") as elector,
             pytest.raises(Unreachable) as caught,
         ):
-            elector.campaign(NAME, ttl=5, wait=1)
+            elector.campaign(NAME, ttl=5, wait=3)
         assert "closes every connection" not in caught.value.message
         assert "quorum" in f"{caught.value.message} {caught.value.hint}"
 
