@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from electctl.lab.cluster import make_cluster
+from electctl.lab.server import find_program
 from electctl_etcd import requests
 from electctl_etcd.rpc import pb
 
@@ -114,7 +115,7 @@ def main() -> None:
         campaigning(electctl, cluster.url, env) as socket,
     ):
         url, (_, port) = cluster.url, cluster.entrances[0].address
-        env["ELECTCTL_SOCKET"] = socket
+        env |= {"ELECTCTL_SOCKET": socket, "ETCDCTL_API": "3"}
         # The first round starts the embedded server there, and it ends by itself.
         env["ELECTCTL_STATE"] = str(Path(home, "state"))
         commands = {
@@ -133,6 +134,11 @@ def main() -> None:
                 SMALLEST_ETCD_SCRIPT,
                 f"127.0.0.1:{etcd.entrances[0].port}",
                 *smallest_etcd_lock(),
+            ],
+            "etcdctl lock X true": [
+                find_program("etcdctl", "etcd-client"),
+                f"--endpoints=127.0.0.1:{etcd.entrances[0].port}",
+                *("lock", "Z", "true"),
             ],
             ON_ETCD: [electctl, "-q", "campaign", "X", "-b", etcd.url, "--", "true"],
         }

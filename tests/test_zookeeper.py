@@ -459,7 +459,7 @@ class TestSecurity:
                 leadership.candidacy.renew()
             with (
                 connect(f"{secure.url}&tls=true") as elector,
-                pytest.raises(ConfigError, match="not trusted") as caught,
+                pytest.raises(Unreachable, match="not trusted") as caught,
             ):
                 elector.campaign(election, "a", ttl=10, wait=10)
             assert "SSL_CERT_FILE" in (caught.value.hint or "")
@@ -468,7 +468,7 @@ class TestSecurity:
             make_certificates(stranger)
             with (
                 connect(f"{secure.url}&ca={stranger / 'ca.pem'}") as elector,
-                pytest.raises(ConfigError, match="not trusted") as caught,
+                pytest.raises(Unreachable, match="not trusted") as caught,
             ):
                 elector.holder(election)
             assert f"?ca={stranger / 'ca.pem'} alone" in (caught.value.hint or "")

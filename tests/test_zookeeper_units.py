@@ -24,6 +24,7 @@ from electctl.errors import (
     ElectctlError,
     LeadershipLost,
     Refused,
+    Throttled,
     Unreachable,
     UsageError,
 )
@@ -290,7 +291,7 @@ class TestFailures:
             (exceptions.ConnectionLoss, Unreachable),
             (KazooTimeoutError, Unreachable),
             (exceptions.SessionMovedError, Unreachable),
-            (exceptions.ThrottledOpError, Unreachable),
+            (exceptions.ThrottledOpError, Throttled),
             (exceptions.NotReadOnlyCallError, Unreachable),
             (exceptions.NoAuthError, Refused),
             (exceptions.AuthFailedError, Refused),

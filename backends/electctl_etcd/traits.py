@@ -35,7 +35,8 @@ TRAITS = Traits(
     herd="one",
     checkpoint=True,
     gives_back=True,
-    failover="holder_ttl + 0.5",
+    # Each of the queue waits for the one before it, whose lease is its own.
+    failover="max(holder_ttl, ttl * min(dead_waiters, 1)) + 0.5",
     failover_note="expired leases are looked for every 0.5 s; an "
     "election of the cluster's own leader starts every lease again",
     assumptions=(

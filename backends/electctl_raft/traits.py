@@ -30,7 +30,8 @@ TRAITS = Traits(
     herd="one",
     checkpoint=True,
     gives_back=True,
-    failover="holder_ttl + 0.2",
+    # Each of the queue waits for the one before it, whose session is its own.
+    failover="max(holder_ttl, ttl * min(dead_waiters, 1)) + 0.2",
     failover_note="2 ttl + 2 s if the cluster's leader crashes with it",
     assumptions=(
         Claim("The rates of our clock and of the nodes' agree to 1 %.", _LEASES),

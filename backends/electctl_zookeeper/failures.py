@@ -10,7 +10,14 @@ from kazoo import exceptions as client
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.retry import ForceRetryError
 
-from electctl.errors import ConfigError, ElectctlError, LeadershipLost, Refused, Unreachable
+from electctl.errors import (
+    ConfigError,
+    ElectctlError,
+    LeadershipLost,
+    Refused,
+    Throttled,
+    Unreachable,
+)
 
 #: Answers to be understood where the question was asked; nothing was changed.
 ANSWERS: tuple[type[Exception], ...] = (
@@ -73,6 +80,8 @@ def translate(error: Exception, peer: str) -> ElectctlError:
         return Unreachable(f"{where} did not answer in time", hint="is it running, with a quorum?")
     if isinstance(error, client.ConnectionLoss | client.ConnectionDropped):
         return Unreachable(f"{where}: the connection was lost", hint="is it running?")
+    if isinstance(error, client.ThrottledOpError):
+        return Throttled(f"{where} has more requests than it takes")
     if isinstance(error, client.NotReadOnlyCallError):
         return Unreachable(f"{where} has no quorum and takes no writes")
     if isinstance(error, OSError):

@@ -147,8 +147,8 @@ class Session:
     def open(self, limit: float, cancelled: threading.Event | None = None) -> None:
         """Connect, at the latest by ``limit`` on :func:`electctl.base.clock.now`, unless cancelled.
 
-        A server that is silent uses up its own share of the time only. Raises Unreachable, Refused,
-        ConfigError (a certificate that is not trusted).
+        A server that is silent uses up its own share of the time only. Raises Unreachable, also for
+        a certificate that is not trusted (another may be there at the next try), and Refused.
         """
         if len(self.target.hosts) > 1:
             self._handler.share = max(0.0, limit - now()) / len(self.target.hosts)
@@ -170,10 +170,10 @@ class Session:
             self._news.clear()
         self._handler.share = None
 
-    def _unreachable(self) -> Unreachable | ConfigError:
+    def _unreachable(self) -> Unreachable:
         trouble = self._handler.trouble
         if isinstance(trouble, ssl.SSLCertVerificationError):
-            return ConfigError(
+            return Unreachable(
                 f"ZooKeeper at {self.target.peer}: its certificate is not trusted: "
                 f"{trouble.verify_message}",
                 hint=f"{self.target.trusted}; the certificate must name the host",

@@ -30,7 +30,8 @@ TRAITS = Traits(
     checkpoint=True,
     gives_back=True,
     tells_loss=True,
-    failover="holder_ttl + 1.5 * min(2, holder_ttl / 2)",
+    # Each of the queue waits for the one before it, whose session is its own.
+    failover="max(holder_ttl, ttl * min(dead_waiters, 1)) + 1.5 * min(2, max(holder_ttl, ttl) / 2)",
     failover_note="a session's end is rounded up to the next tick, and a follower tells the leader "
     "of it half a tick late; with ?tick= that tick takes the place of min(2, holder_ttl / 2)",
     assumptions=(

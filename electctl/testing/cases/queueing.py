@@ -154,17 +154,19 @@ class LinkedQueueing(Cases):
     @pytest.mark.parametrize("how", ["the leader vanishes too", "the leader releases"])
     def test_those_next_in_line_that_vanish_hold_up_nobody(self, stage: Stage, how: str) -> None:
         """A rack loses power: connections stay open and nobody answers. The first that is still
-        there leads as soon as it would have if it had been next, however many were before it."""
+        there leads as soon as it would have if it had been next, however many were before it;
+        theirs may be a longer TTL than the leader's."""
         link = stage.link()
         released = how == "the leader releases"
+        ttl = stage.ttl if released else 3 * stage.ttl
         leader = stage.lead("leader", elector=None if released else stage.open(link))
         for number in range(_VANISH):
-            stage.queue(f"gone-{number}", elector=stage.open(link))
-        waiter = stage.queue("there")
+            stage.queue(f"gone-{number}", elector=stage.open(link), ttl=ttl)
+        waiter = stage.queue("there", ttl=ttl)
         link.swallow()
         if released:
             leader.release()
-        waiter.elected(stage.succession_of(dead_waiters=_VANISH))
+        waiter.elected(stage.succession_of(ttl=ttl, holder_ttl=stage.ttl, dead_waiters=_VANISH))
         link.forward()
 
     def test_a_waiting_candidate_survives_cut_connections(self, stage: Stage) -> None:
