@@ -6,8 +6,10 @@ import ast
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from hypothesis import given
@@ -19,6 +21,7 @@ from electctl.core.elector import connect
 from electctl.lab.certificates import make_certificates
 from electctl.lab.ports import HeldPort
 from electctl_etcd import checkpoint, keys, protocol
+from electctl_etcd.client import Client, Endpoint
 from electctl_etcd.rpc import describe, grpc, pb
 
 ROUNDABOUT = st.text(min_size=1, max_size=20).filter(lambda text: "\0" not in text)
@@ -325,3 +328,40 @@ def test_a_broken_connection_prints_nothing_by_itself(tmp_path: Path) -> None:
         "    except electctl.errors.Unreachable: print('unreachable')\n"
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "unreachable\n", "")
+
+
+class TestTwoThreads:
+    """Both fail on one connection at the same time: it is left once, and replaced once."""
+
+    def test_the_next_member_is_not_passed_over(self) -> None:
+        client = Client(("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"))
+        try:
+            failed = client.endpoint
+            threads = [Thread(target=client.leave, args=(failed,)) for _ in "ab"]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert client.endpoint.name == "127.0.0.1:2"
+        finally:
+            client.close()
+
+    def test_one_connection_takes_its_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        client = Client(("127.0.0.1:1",))
+        failed, connect = client.endpoint, client._connect
+        made: list[Endpoint] = []
+        second = Event()
+
+        def slowly(name: str) -> Endpoint:
+            made.append(connect(name))
+            if len(made) > 1:
+                second.set()
+            second.wait(0.2)  # which it never is, or a second one is made beside this
+            return made[-1]
+
+        monkeypatch.setattr(client, "_connect", slowly)
+        with ThreadPoolExecutor(2) as pool:
+            asked = [pool.submit(client._replaced, 0, failed, True) for _ in "ab"]
+            assert [each.result() for each in asked] == [True, True]
+        assert made == [client.endpoint]
+        client.close()
