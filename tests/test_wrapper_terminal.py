@@ -264,7 +264,8 @@ def test_in_the_background_the_command_reads_nothing(
     wait_for(lambda: state(command) == "T", what="it is stopped, as it wants to read")
     shell.run("echo ty''ped", "^typed$")
     wait_for(lambda: state(leader(election)) == "T", what="electctl too, for the shell to see")
-    shell.run("jobs", "Stopped")
+    # The kernel's word of it may reach the shell a little later.
+    shell.run("until [[ $(jobs) == *St''opped* ]]; do sleep 0.02; done; jobs", "Stopped")
     shell.type("fg\n")
     wait_for(lambda: state(command) != "T", what="it goes on")
     shell.type("for it\n")
