@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import partial
+from queue import SimpleQueue
 
 import pytest
 from electctl_file import TRAITS
+from electctl_file.backend import FileBackend
 
 from electctl.base.clock import now
-from electctl.contract.backend import Backend, Bid, Candidacy, Grant
+from electctl.contract.backend import Backend, Bid, Candidacy, Grant, Holder, View, Watch
 from electctl.contract.lifecycle import Campaigning, Stay
+from electctl.contract.url import BackendURL
+from electctl.core import lease
 from electctl.core.elector import LeaderElector, default_id
+from electctl.core.polling import PollingWatch
 from electctl.errors import (
     ElectctlError,
     NotElected,
@@ -317,7 +323,62 @@ def test_default_ids_differ() -> None:
     assert default_id() != default_id()
 
 
-# Requests that do not end -------------------------------------------------------------------------
+# Asking a leader to stop --------------------------------------------------------------------------
+
+
+class RarelyLooked(FileBackend):
+    """Its watch looks every ten minutes; who leads is asked to stop, and does."""
+
+    def __init__(self) -> None:
+        super().__init__(BackendURL.parse("file:///nowhere"))
+        self.views = [View(Holder("a", 1, "k")), View(None)]
+
+    def evict(self, election: str, *, force: bool) -> Holder | None:
+        return self.views[0].holder
+
+    def view(self, election: str) -> View:
+        return self.views.pop(0)
+
+    def watch(self, election: str) -> Watch:
+        return PollingWatch(partial(self.view, election), 600)
+
+
+def test_who_has_stopped_within_the_wait_is_not_said_to_lead() -> None:
+    """Where the watch would have looked later, too."""
+    target = LeaderElector(RarelyLooked()).evict("e", wait=0.05)
+    assert target == Holder("a", 1, "k")
+
+
+# Clocks that drift ------------------------------------------------------------------------------
+
+
+def test_a_scheme_that_takes_no_allowance_off_is_not_believed() -> None:
+    """Although it declares that it does: neither for the grant nor for a renewal."""
+    backend = ScriptedBackend([win], replace(TRAITS, drift="scheme"))
+    told: SimpleQueue[lease.Extended] = SimpleQueue()
+
+    def note(instruction: lease.Instruction) -> None:
+        if isinstance(instruction, lease.Extended):
+            told.put(instruction)
+
+    with LeaderElector(backend).attempt("e", "a", ttl=6.0, on_change=note).run():
+        for _ in ("grant", "renewal"):
+            extended = told.get(timeout=10)
+            assert extended.valid_until <= extended.since + 6.0 - lease.drift_allowance(6.0)
+
+
+def test_a_grant_with_the_allowance_taken_off_keeps_the_plan() -> None:
+    """It is not taken off again, and the store did not grant another TTL."""
+    left = 6.0 - lease.drift_allowance(6.0)
+    backend = ScriptedBackend([granting(left)], replace(TRAITS, drift="scheme"))
+    elector = LeaderElector(backend)
+    with elector.campaign("e", "a", ttl=6.0) as leadership:
+        planned = elector.timing(6.0)
+        assert leadership.timing.ttl == pytest.approx(planned.ttl)
+        assert leadership.timing.renew_interval == pytest.approx(planned.renew_interval)
+
+
+# Margin -------------------------------------------------------------------------------------------
 
 
 def test_the_margin_is_kept_with_the_granted_ttl_too() -> None:

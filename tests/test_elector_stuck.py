@@ -7,20 +7,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from dataclasses import replace
-from functools import partial
-from queue import SimpleQueue
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from electctl_file import TRAITS
-from electctl_file.backend import FileBackend
 
 from electctl.base.clock import now
-from electctl.contract.backend import Bid, Candidacy, Grant, Holder, View, Watch
-from electctl.contract.url import BackendURL
-from electctl.core import lease
+from electctl.contract.backend import Bid, Candidacy, Grant
 from electctl.core.elector import LeaderElector
-from electctl.core.polling import PollingWatch
 from electctl.errors import (
     NotElected,
     Unreachable,
@@ -29,7 +23,6 @@ from tests.scripted import (
     Answer,
     Scripted,
     ScriptedBackend,
-    granting,
     wait_in_vain,
     win,
 )
@@ -119,124 +112,51 @@ def test_a_withdrawal_that_does_not_end_holds_up_nobody() -> None:
     Slow.let_go.set()
 
 
-def test_an_interrupted_wait_withdraws() -> None:
-    """KeyboardInterrupt in the thread that waits, which a signal handler may raise."""
-    backend = ScriptedBackend([wait_in_vain])
+class Interrupt(Exception):
+    """As KeyboardInterrupt, but nobody's but ours."""
 
-    class Interrupt(Exception):
-        pass
+
+@contextmanager
+def interrupted(after: float, *, again: float = 0.0) -> Iterator[None]:
+    """The block must end with an Interrupt, raised after so many seconds, and as often as said."""
 
     def handler(*_: object) -> None:
         raise Interrupt
 
     before = signal.signal(signal.SIGALRM, handler)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        signal.setitimer(signal.ITIMER_REAL, after, again)
         with pytest.raises(Interrupt):
-            LeaderElector(backend).campaign("e", "a")
+            yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def test_an_interrupted_wait_withdraws() -> None:
+    """KeyboardInterrupt in the thread that waits, which a signal handler may raise."""
+    backend = ScriptedBackend([wait_in_vain])
+    with interrupted(0.2):
+        LeaderElector(backend).campaign("e", "a")
     assert backend.given[0].log == ["release", "close"]
 
 
 def test_a_grant_that_comes_with_the_interrupt_is_given_back() -> None:
-    class Interrupt(Exception):
-        pass
-
-    def handler(*_: object) -> None:
-        raise Interrupt
-
     def win_when_cancelled(candidacy: Scripted, deadline: float | None) -> Grant | None:
         candidacy.cancelled.wait(10)
         return win(candidacy, deadline)
 
     backend = ScriptedBackend([win_when_cancelled])
-    before = signal.signal(signal.SIGALRM, handler)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
-        with pytest.raises(Interrupt):
-            LeaderElector(backend).campaign("e", "a")
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with interrupted(0.2):
+        LeaderElector(backend).campaign("e", "a")
     assert backend.given[0].log == ["release", "close"]
 
 
 def test_a_grant_that_comes_after_a_second_interrupt_is_given_back() -> None:
     """Whoever is in a hurry presses Ctrl-C again while the first one is being served."""
-
-    class Interrupt(Exception):
-        pass
-
-    def handler(*_: object) -> None:
-        raise Interrupt
-
     backend = StuckBackend([win])
-    before = signal.signal(signal.SIGALRM, handler)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2)
-        with pytest.raises(Interrupt):
-            LeaderElector(backend).campaign("e", "a")
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with interrupted(0.2, again=0.2):
+        LeaderElector(backend).campaign("e", "a")
     backend.stuck.let_go.set()
     assert backend.stuck.closed.wait(5), "nobody gives back what came late"
     assert backend.stuck.log == ["release", "close"]
-
-
-# Asking a leader to stop --------------------------------------------------------------------------
-
-
-class RarelyLooked(FileBackend):
-    """Its watch looks every ten minutes; who leads is asked to stop, and does."""
-
-    def __init__(self) -> None:
-        super().__init__(BackendURL.parse("file:///nowhere"))
-        self.views = [View(Holder("a", 1, "k")), View(None)]
-
-    def evict(self, election: str, *, force: bool) -> Holder | None:
-        return self.views[0].holder
-
-    def view(self, election: str) -> View:
-        return self.views.pop(0)
-
-    def watch(self, election: str) -> Watch:
-        return PollingWatch(partial(self.view, election), 600)
-
-
-def test_who_has_stopped_within_the_wait_is_not_said_to_lead() -> None:
-    """Where the watch would have looked later, too."""
-    target = LeaderElector(RarelyLooked()).evict("e", wait=0.05)
-    assert target == Holder("a", 1, "k")
-
-
-# Clocks that drift ------------------------------------------------------------------------------
-
-
-def test_a_scheme_that_takes_no_allowance_off_is_not_believed() -> None:
-    """Although it declares that it does: neither for the grant nor for a renewal."""
-    backend = ScriptedBackend([win], replace(TRAITS, drift="scheme"))
-    told: SimpleQueue[lease.Extended] = SimpleQueue()
-
-    def note(instruction: lease.Instruction) -> None:
-        if isinstance(instruction, lease.Extended):
-            told.put(instruction)
-
-    with LeaderElector(backend).attempt("e", "a", ttl=6.0, on_change=note).run():
-        for _ in ("grant", "renewal"):
-            extended = told.get(timeout=10)
-            assert extended.valid_until <= extended.since + 6.0 - lease.drift_allowance(6.0)
-
-
-def test_a_grant_with_the_allowance_taken_off_keeps_the_plan() -> None:
-    """It is not taken off again, and the store did not grant another TTL."""
-    left = 6.0 - lease.drift_allowance(6.0)
-    backend = ScriptedBackend([granting(left)], replace(TRAITS, drift="scheme"))
-    elector = LeaderElector(backend)
-    with elector.campaign("e", "a", ttl=6.0) as leadership:
-        planned = elector.timing(6.0)
-        assert leadership.timing.ttl == pytest.approx(planned.ttl)
-        assert leadership.timing.renew_interval == pytest.approx(planned.renew_interval)
-
-
-# Margin -------------------------------------------------------------------------------------------

@@ -31,6 +31,11 @@ UNDER = {
     "pid-namespace": ("unshare", "--pid", "--fork"),
     "pid-ns-own-proc": ("unshare", "--pid", "--fork", "--mount-proc"),
 }
+#: These need a right on the host that not everybody has: cgroups, namespaces, many processes.
+PRIVILEGED = (
+    *("oom-electctl", "cgroup-kill", "crowd", "cpu-quota", "cpu-quota-busy"),
+    *UNDER,
+)
 #: Nothing of the first is left that could stop anything: its lease runs out.
 ALL_GONE = ("kill-tree", "cgroup-kill")
 #: The guardian gives back what the first held, so its lease ends then, and not by itself.
